@@ -1,0 +1,146 @@
+"""What every op of genfast is made of: registration, autograd, autocast and argument checks.
+
+An op has three callables. `define` registers the first two under `torch.ops.genfast.<name>`: the
+kernel, which gets real tensors and calls `genfast._C` on their addresses, and the fake, which only
+says what comes out. `differentiable` wraps the registered op together with its backward.
+
+Registration goes through `Library.define/impl`: the `custom_op` decorator costs 4 us more a call, and
+`register_autograd` 6 us more than the autograd.Function used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_LIBRARY = torch.library.Library("genfast", "DEF")
+
+# Element types and their codes in csrc/common/dtype.h.
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+def define(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Registers an op and returns it.
+
+    Args:
+        schema: e.g. "twice(Tensor x) -> Tensor".
+        cpu: the kernel for CPU tensors.
+        fake: the same signature; returns empty tensors of the right shape, dtype and strides.
+    """
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema)
+    _LIBRARY.impl(name, cpu, "CPU")
+    torch.library.register_fake(f"genfast::{name}", fake, lib=_LIBRARY)
+    return getattr(torch.ops.genfast, name).default  # type: ignore[no-any-return]
+
+
+def vmap_rule(name: str, rule: Callable[..., Any]) -> None:
+    """Registers a batching rule for the op (torch.library.register_vmap describes `rule`).
+
+    torch 2.4, which has no such registry, loops over the batch instead, with a warning.
+    """
+    register = getattr(torch.library, "register_vmap", None)
+    if register is not None:
+        register(f"genfast::{name}", rule, lib=_LIBRARY)
+
+
+def batch_first(value: Tensor, batch_dim: int | None, size: int) -> Tensor:
+    """`value` with its vmapped dimension in front; expanded to `size` if it has none."""
+    if batch_dim is None:
+        return value.expand(size, *value.shape)
+    return value.movedim(batch_dim, 0)
+
+
+def differentiable(
+    op: Callable[..., Any],
+    backward: Callable[..., Sequence[Tensor | None]],
+    name: str,
+) -> Callable[..., Any]:
+    """The op with a gradient.
+
+    Args:
+        op: a registered op with one output. It is never given a way round the dispatcher: under vmap
+            or compilation there is no pointer to take.
+        backward: called as `backward(needs, grad, *arguments)`, where `needs` says argument by argument
+            whether a gradient is wanted; returns one gradient (or None) an argument. It must itself
+            be made of differentiable functions, so that double backward is right.
+        name: of the autograd node, seen in profiles and error messages.
+    """
+
+    def forward(*args: Any) -> Any:
+        return op(*args)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*(a for a in inputs if isinstance(a, Tensor)))
+        ctx.others = tuple(None if isinstance(a, Tensor) else (a,) for a in inputs)
+
+    def run_backward(ctx: Any, grad: Tensor) -> Any:
+        tensors = iter(ctx.saved_tensors)
+        arguments = [next(tensors) if other is None else other[0] for other in ctx.others]
+        return tuple(backward(ctx.needs_input_grad, grad, *arguments))
+
+    function = type(
+        name,
+        (torch.autograd.Function,),
+        {
+            "generate_vmap_rule": True,
+            "forward": staticmethod(forward),
+            "setup_context": staticmethod(setup_context),
+            "backward": staticmethod(run_backward),
+        },
+    )
+
+    # Function.apply inspects the signature of forward at every call, 8 us; its base does not.
+    apply = super(torch.autograd.Function, function).apply  # type: ignore[misc]
+
+    def call(*args: Any) -> Any:
+        # Inside torch.func transforms requires_grad says nothing about the outer levels.
+        if torch._C._are_functorch_transforms_active():
+            return function.apply(*args)  # type: ignore[attr-defined]
+        if not torch.is_grad_enabled() or not any(
+            a.requires_grad for a in args if isinstance(a, Tensor)
+        ):
+            return op(*args)  # 3 us less
+        if torch.compiler.is_compiling():
+            return function.apply(*args)  # type: ignore[attr-defined]
+        return apply(*args)
+
+    return call
+
+
+def sum_to(grad: Tensor, like: Tensor) -> Tensor:
+    """The gradient of a tensor that was broadcast: `grad` summed back to the shape of `like`."""
+    return grad if grad.shape == like.shape else grad.sum_to_size(like.shape)
+
+
+# ---- argument checks -----------------------------------------------------------------------------
+
+
+def check_tensor(name: str, value: Any, *, ndim: int | None = None) -> None:
+    """Raises unless `value` is a floating-point tensor of a supported dtype (and of `ndim` dims)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in DTYPES:
+        known = ", ".join(str(d) for d in DTYPES)
+        raise TypeError(f"{name} has dtype {value.dtype}; supported are {known}")
+    if ndim is not None and value.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}")
+
+
+def check_like(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Raises unless both tensors have one dtype and one device."""
+    if value.dtype != other.dtype:
+        raise TypeError(
+            f"{name} has dtype {value.dtype} but {other_name} has {other.dtype}; "
+            f"convert one of them, or run under torch.autocast"
+        )
+    if value.device != other.device:
+        raise ValueError(f"{name} is on {value.device} but {other_name} is on {other.device}")
+
+
+def autocast_active(x: Tensor) -> bool:
+    """Whether torch.autocast is on for the device of `x`."""
+    return torch.is_autocast_enabled(x.device.type)
