@@ -1,6 +1,7 @@
 """The same functions in plain PyTorch: the documentation of what is computed, and the oracle."""
 
 from genfast.reference.gated import gated_activation as gated_activation
+from genfast.reference.gated_pixelcnn import GatedPixelCNN as GatedPixelCNN
 from genfast.reference.masked_conv import causal_mask as causal_mask
 from genfast.reference.masked_conv import gated_masked_conv2d as gated_masked_conv2d
 from genfast.reference.masked_conv import masked_conv2d as masked_conv2d

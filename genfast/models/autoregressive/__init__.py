@@ -1,0 +1,4 @@
+"""Models that factorise an image pixel by pixel."""
+
+from genfast.models.autoregressive.base import AutoregressiveModel as AutoregressiveModel
+from genfast.models.autoregressive.gated_pixelcnn import GatedPixelCNN as GatedPixelCNN

@@ -1,0 +1,46 @@
+"""Exact facts about small autoregressive models: every image, its probability, every dependency."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from genfast.models.autoregressive import AutoregressiveModel
+
+
+def all_images(image_shape: tuple[int, int, int], levels: int) -> Tensor:
+    """Every image there is, (levels^(C*H*W), C, H, W)."""
+    channels, height, width = image_shape
+    values = list(itertools.product(range(levels), repeat=channels * height * width))
+    return torch.tensor(values).view(-1, channels, height, width)
+
+
+def randomise(model: AutoregressiveModel, scale: float = 0.5, seed: int = 0) -> None:
+    """Weights large enough that every dependency shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
+            spread = scale * (3 / fan_in**0.5 if parameter.ndim > 1 else 1)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+
+
+def dependencies(model: AutoregressiveModel, labels: Tensor | None = None) -> Tensor:
+    """Jacobian pattern of the logits: [target, source] in order of generation (pixel, then colour)."""
+    channels, height, width = model.image_shape
+    dimensions = channels * height * width
+    dtype = next(model.parameters()).dtype
+    x = torch.rand(1, channels, height, width, dtype=dtype) * 2 - 1
+
+    def outputs(x: Tensor) -> Tensor:
+        y = model.network(x, labels).unflatten(1, (channels, -1)).sum(2)  # sum over the levels
+        return y.permute(0, 2, 3, 1).reshape(dimensions)
+
+    jacobian = torch.autograd.functional.jacobian(outputs, x)
+    return (
+        jacobian.reshape(dimensions, channels, height, width)
+        .permute(0, 2, 3, 1)
+        .reshape(dimensions, dimensions)
+    )
