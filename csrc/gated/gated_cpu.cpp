@@ -23,7 +23,7 @@ GENFAST_INLINE void forward(const float* a, const float* b, const float* ca, con
     const Vec u1 = minus_one(exp_parts(-2.0f * abs(at)));
     const Vec v = value(exp_parts(-sum(b, cb, i)));
     const Vec denominator = 2.0f + u1;
-    store(y + i, copy_sign(-u1 / (denominator * v + denominator), at));
+    store(y + i, copy_sign((0.0f - u1) / (denominator * v + denominator), at));  // -u1 would make 0 a -0
   }
 }
 
@@ -43,7 +43,7 @@ GENFAST_INLINE void backward(const float* a, const float* b, const float* ca, co
     const Exponential eu = exp_parts(-2.0f * abs(at));
     const Vec u = value(eu), u1 = minus_one(eu), v = value(exp_parts(-abs(bt)));
     const Vec ru = 1.0f / (2.0f + u1), rv = 1.0f / (1.0f + v);
-    const Vec tanh_a = -u1 * ru;  // of |a|
+    const Vec tanh_a = (0.0f - u1) * ru;  // of |a|
     const Vec dtanh = tanh_a < 0.75f ? 1.0f - tanh_a * tanh_a : 4.0f * u * (ru * ru);
     const Vec sigmoid_b = bt < 0.0f ? v * rv : rv;
     store(ga + i, g * sigmoid_b * dtanh);

@@ -144,3 +144,10 @@ def check_like(name: str, value: Tensor, other_name: str, other: Tensor) -> None
 def autocast_active(x: Tensor) -> bool:
     """Whether torch.autocast is on for the device of `x`."""
     return torch.is_autocast_enabled(x.device.type)
+
+
+def lower_precision(x: Tensor) -> Tensor:
+    """`x` as torch.autocast would hand it to a convolution: cast, unless autocast is off or x is fp64."""
+    if not autocast_active(x) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))

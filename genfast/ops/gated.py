@@ -19,7 +19,7 @@ def gated_activation(x: Tensor, cond: Tensor | None = None, *, dim: int = 1) -> 
 
     Args:
         x: any shape with an even size along `dim`, any strides; fp32, fp64, bf16 or fp16. 16-bit
-            inputs are computed in fp32 and rounded once.
+            inputs are computed in fp32 and rounded once. Below b = -87 the fp32 sigmoid stays at 6e-39.
         cond: broadcastable to `x` and of its dtype; its halves ca, cb along `dim` are added before the
             gate. Under torch.autocast it is cast to the dtype of `x`.
         dim: the dimension that is split.

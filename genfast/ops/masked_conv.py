@@ -68,7 +68,8 @@ def masked_conv2d(
     if mask_type not in ("A", "B"):
         raise ValueError(f"mask_type must be 'A' or 'B', got {mask_type!r}")
     _check_colors(weight, colors, out_splits)
-    live = _live_taps(weight, mask_type, colors, out_splits)
+    # Cast before it is cropped: torch.cat refuses fp16 under a bf16 autocast.
+    live = _live_taps(_native.lower_precision(weight), mask_type, colors, out_splits)
     top, side = kh // 2, kw // 2
     if kh == 1:  # a row: the columns to the right are dead, so they are cropped too
         return F.conv2d(F.pad(x, (side, 0)) if side else x, live, bias)

@@ -1,0 +1,1 @@
+"""Benchmarks of genfast against what a user could run instead: `genfast bench`."""

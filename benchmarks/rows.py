@@ -1,0 +1,212 @@
+"""From a case to its result rows: gate, then time, then write down."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from genfast.benchmarks.cases import (
+    FORWARD,
+    TRAINING,
+    Case,
+    Inputs,
+    Side,
+    as_double,
+    trainable,
+)
+from genfast.benchmarks.gate import ALLOWED, ALLOWED_TO_OTHERS, Refused, Verdict, judge
+from genfast.benchmarks.results import Row
+from genfast.benchmarks.timing import Step, Timing, interleave, thread_count
+
+COMPILED = "torch.compile"
+COPY = "copy"  # the side that only moves a case's bytes
+
+_ROTATED_BYTES = 128 << 20  # more than any cache that the machines in question have
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run measures: where, and for how long each row."""
+
+    device: str = "cpu"
+    threads: int = 1
+    seconds: float = 2.5
+    min_rounds: int = 9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one case gave: rows to report, and why the others are refused."""
+
+    rows: list[Row]
+    refused: list[Row]
+
+
+def run_case(case: Case, settings: Settings) -> Outcome:
+    """Gate, then time, each direction of a case."""
+    torch._dynamo.reset()  # a case's compiled code must not depend on the cases before it
+    generator = torch.Generator().manual_seed(0)
+    first = case.inputs(generator)
+    copies = max(2, min(8, -(-_ROTATED_BYTES // max(1, _nbytes(first)))))
+    buffers = [first] + [case.inputs(generator) for _ in range(copies - 1)]
+    outcome = Outcome([], [])
+    for direction in case.directions:
+        label = _label(case, direction)
+        try:
+            with torch.random.fork_rng(), thread_count(settings.threads):
+                torch.manual_seed(0)
+                outcome.rows.append(label | _measure(case, direction, buffers, settings))
+        except Refused as error:
+            outcome.refused.append(label | {"reason": str(error)})
+    return outcome
+
+
+def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Settings) -> Row:
+    grad = direction != FORWARD
+    buffers = [trainable(inputs, grad) for inputs in buffers]
+    with torch.set_grad_enabled(grad):
+        upstreams = _upstreams(case.sides["eager"], buffers, direction)
+        verdict, sides, unavailable = _gate(case, direction, buffers[0], upstreams[0])
+        steps: dict[str, Sequence[Step]] = {
+            name: [
+                side.step(inputs, upstream, direction)
+                for inputs, upstream in zip(buffers, upstreams, strict=True)
+            ]
+            for name, side in sides.items()
+        }
+        if direction in case.bytes:
+            steps[COPY] = _copies(case.bytes[direction], len(buffers), settings.device)
+        timings = interleave(
+            steps,
+            threads=settings.threads,
+            seconds=settings.seconds,
+            min_rounds=settings.min_rounds,
+            calls=case.calls,
+            device=settings.device,
+        )
+    return _row(case, direction, timings, verdict, unavailable, settings)
+
+
+def _gate(
+    case: Case, direction: str, inputs: Inputs, upstream: Tensor | None
+) -> tuple[Verdict, dict[str, Side], dict[str, str]]:
+    """genfast's verdict, the sides that may be timed, and why torch.compile is missing if it is."""
+    exact_inputs = trainable(as_double(inputs), direction != FORWARD)
+    exact_upstream = None if upstream is None else upstream.double()
+    reference = case.reference.call(exact_inputs, exact_upstream, direction)
+    eager = case.sides["eager"].call(inputs, upstream, direction)
+    sides, unavailable = dict(case.sides), {}
+    if case.compile:
+        sides[COMPILED] = _compiled(sides["eager"])
+    verdicts: dict[str, Verdict] = {}
+    for name, side in list(sides.items()):
+        try:
+            got = side.call(inputs, upstream, direction)
+        except Exception as error:
+            if name != COMPILED:
+                raise
+            # No compiler on this machine, or a graph it cannot do: a fact to report, not a fault.
+            unavailable[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            print(f"note: {case.name}: {name} is left out: {unavailable[name]}", file=sys.stderr)
+            del sides[name]
+            continue
+        project = side.project or (lambda results: results)
+        verdicts[name] = judge(
+            name,
+            project(got),
+            project(eager),
+            project(reference),
+            allowed=ALLOWED if name == "genfast" else ALLOWED_TO_OTHERS,
+            slack_ulps=case.slack_ulps,
+        )
+    return verdicts["genfast"], sides, unavailable
+
+
+def _compiled(side: Side) -> Side:
+    # Inductor would start worker processes, which still take the cores while the row is timed.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    return replace(side, fn=torch.compile(side.fn, dynamic=False))
+
+
+def _row(
+    case: Case,
+    direction: str,
+    timings: Mapping[str, Timing],
+    verdict: Verdict,
+    unavailable: Mapping[str, str],
+    settings: Settings,
+) -> Row:
+    ours = timings["genfast"]
+    others = {name: t for name, t in timings.items() if name not in ("genfast", COPY)}
+    row: Row = {
+        "median_us": _round(ours.median_us),
+        "p20_us": _round(ours.p20_us),
+        "p80_us": _round(ours.p80_us),
+        "min_us": _round(ours.min_us),
+        "n": ours.n,
+        "cold_l2": case.calls == 1,
+        "bytes": case.bytes.get(direction),
+        "flops": case.flops.get(direction),
+        "pct_peak_bw": None,
+        "bound": None,
+        "baseline": {name: _round(t.median_us) for name, t in others.items()},
+        "baseline_min_us": {name: _round(t.min_us) for name, t in others.items()},
+        "unavailable": dict(unavailable),
+        "max_err": verdict.max_err,
+        "err_budget": verdict.err_budget,
+        "reach": dict(case.reach.get(direction, {})),
+        "reach_us": case.reach_us.get(direction),
+        "headline": case.headline or direction in case.reach or direction in case.reach_us,
+    }
+    if COPY in timings:
+        row["pct_peak_bw"] = _round(100 * timings[COPY].median_us / ours.median_us)
+    if bound := case.bound.get(direction):
+        bound_us = bound.share * timings[bound.side].median_us
+        row["bound"] = {
+            "text": bound.text,
+            "us": _round(bound_us),
+            "pct": _round(100 * bound_us / ours.median_us),
+        }
+    return row
+
+
+def _label(case: Case, direction: str) -> Row:
+    return {
+        "op": case.op,
+        "variant": case.variant,
+        "dtype": str(case.dtype).removeprefix("torch."),
+        "shape": list(case.shape),
+        "direction": direction,
+    }
+
+
+def _upstreams(eager: Side, buffers: Sequence[Inputs], direction: str) -> list[Tensor | None]:
+    """Gradients from above, one a buffer, in the memory format of the output."""
+    if direction != TRAINING:
+        return [None] * len(buffers)
+    with torch.no_grad():
+        output = eager.fn(*buffers[0])
+    if output.dim() == 0:
+        return [torch.ones_like(output) for _ in buffers]
+    return [torch.randn_like(output) for _ in buffers]
+
+
+def _copies(nbytes: int, count: int, device: str) -> list[Step]:
+    """Copies that read and write `nbytes` in all."""
+    half = max(1, nbytes // 2)
+    pairs = [torch.zeros(2, half, dtype=torch.uint8, device=device) for _ in range(count)]
+    return [partial(target.copy_, source) for source, target in pairs]
+
+
+def _nbytes(inputs: Inputs) -> int:
+    return sum(x.numel() * x.element_size() for x in inputs)
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,105 @@
+"""What happened in a run: the loss of every step, and the validation figures; and its CSV table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genfast.training.files import write_atomically
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "train_bits_per_dim",
+    "validation_bits_per_dim",
+    "images_per_second",
+    "training_seconds",
+)
+
+
+@dataclass
+class History:
+    """The record of a run. It lives in the checkpoint; metrics.csv is made from it.
+
+    `losses[i]` is the loss of step i+1 in bits/dim, `seconds[i]` the time spent in steps so far,
+    `validation[step]` the validation bits/dim after that step.
+
+    >>> history = History()
+    >>> history.add_step(loss=3.0, seconds=0.5)
+    >>> history.add_step(loss=2.0, seconds=0.5)
+    >>> history.validation[2] = 2.25
+    >>> [row["train_bits_per_dim"] for row in history.rows(log_every=1, images_per_epoch=8,
+    ...                                                    steps_per_epoch=2)]
+    [3.0, 2.0]
+    """
+
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    validation: dict[int, float] = field(default_factory=dict)
+
+    def add_step(self, loss: float, seconds: float) -> None:
+        """Record one step: its loss in bits/dim and the seconds it took."""
+        self.losses.append(loss)
+        self.seconds.append(seconds + (self.seconds[-1] if self.seconds else 0.0))
+
+    def rows(
+        self, log_every: int, images_per_epoch: int, steps_per_epoch: int
+    ) -> list[dict[str, float]]:
+        """Rows for `COLUMNS`: one every `log_every` steps, one at each validation, one at the end.
+
+        The training figure is the mean since the row before; NaN stands for "not measured here".
+        """
+        last = len(self.losses)
+        steps = {*range(log_every, last + 1, log_every), *self.validation, last} - {0}
+        rows = []
+        before, seconds_before = 0, 0.0
+        for step in sorted(steps):
+            count, seconds = step - before, self.seconds[step - 1]
+            elapsed = seconds - seconds_before
+            images = count * images_per_epoch / steps_per_epoch
+            rows.append(
+                {
+                    "step": step,
+                    "epoch": step / steps_per_epoch,
+                    "train_bits_per_dim": math.fsum(self.losses[before:step]) / count,
+                    "validation_bits_per_dim": self.validation.get(step, math.nan),
+                    "images_per_second": images / elapsed if elapsed > 0 else math.nan,
+                    "training_seconds": seconds,
+                }
+            )
+            before, seconds_before = step, seconds
+        return rows
+
+    def write_csv(self, path: Path, rows: list[dict[str, float]]) -> None:
+        """Write `rows` atomically; what was not measured is left empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            values = (row[column] for column in COLUMNS)
+            writer.writerow("" if math.isnan(value) else f"{value:.8g}" for value in values)
+        write_atomically(path, text.getvalue())
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The record as float64 tensors, exact."""
+        validation = [[step, value] for step, value in self.validation.items()]
+        return {
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "seconds": torch.tensor(self.seconds, dtype=torch.float64),
+            "validation": torch.tensor(validation, dtype=torch.float64).reshape(-1, 2),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> History:
+        """The record that `to_tensors` gave. Raises `KeyError` or `ValueError` if it is not one."""
+        losses, seconds = tensors["losses"].tolist(), tensors["seconds"].tolist()
+        validation = {int(step): value for step, value in tensors["validation"].tolist()}
+        if len(losses) != len(seconds) or any(not 0 <= s <= len(losses) for s in validation):
+            raise ValueError("history has parts of different length")
+        return cls(losses, seconds, validation)

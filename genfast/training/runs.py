@@ -1,0 +1,73 @@
+"""Opening the folder of a training run: its settings, its model and its data."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genfast.data import DataError, ImageData, load
+from genfast.training.checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    CheckpointError,
+    build_model,
+    read_checkpoint,
+)
+from genfast.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its checkpoint has it: `model` is in evaluation mode, `path` is the checkpoint."""
+
+    path: Path
+    config: TrainConfig
+    model: Any
+    checkpoint: Checkpoint
+
+    def load_data(self) -> ImageData:
+        """The data the model was trained on; `DataError` if what is there now is not the same."""
+        data = load(self.config.data, self.config.data_dir, self.config.levels)
+        found, expected = describe_data(data), self.checkpoint.description.get("data")
+        if found != expected:
+            raise DataError(
+                f"{self.config.data}: not the data that {self.path.parent} was trained on: "
+                f"expected {expected}, found {found}"
+            )
+        return data
+
+
+def open_run(run_dir: str | Path, **changes: Any) -> Run:
+    """Open a run's folder; `changes` are settings to replace (see `TrainConfig.continued`).
+
+    Raises `CheckpointError`, or `ConfigError` if a setting cannot be changed.
+
+    >>> open_run("no/such/run")
+    Traceback (most recent call last):
+    ...
+    genfast.training.checkpoint.CheckpointError: no/such/run/checkpoint.safetensors: not found
+    """
+    path = Path(run_dir) / CHECKPOINT
+    checkpoint = read_checkpoint(path)
+    try:
+        config = TrainConfig.from_dict(checkpoint.description["config"])
+        model = build_model(checkpoint).eval()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        message = f"{path}: its model or settings are not of this genfast ({error})"
+        raise CheckpointError(message) from error
+    return Run(path, config.continued(changes), model, checkpoint)
+
+
+def describe_data(data: ImageData) -> dict[str, Any]:
+    """What tells one data set from another, as JSON values."""
+    return {
+        "image_shape": list(data.image_shape),
+        "levels": data.levels,
+        "num_classes": data.num_classes,
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "crc32": zlib.crc32(data.train.images.numpy().tobytes()),
+    }

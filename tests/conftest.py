@@ -1,0 +1,69 @@
+"""Settings of the whole test suite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import torch
+
+from genfast import _C
+
+# The same examples in every run, in CI and at a desk: a red test can be run again and stays red.
+# GENFAST_HYPOTHESIS=explore looks for new ones.
+hypothesis.settings.register_profile("fixed", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("GENFAST_HYPOTHESIS", "fixed"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # torch's own use, on import of torch._decomp and of inductor, of what it has deprecated.
+    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script:DeprecationWarning")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a CUDA device there are no CUDA tests: they are not collected, rather than skipped."""
+    if torch.cuda.is_available():
+        return
+    cuda = [item for item in items if item.get_closest_marker("cuda")]
+    config.hook.pytest_deselected(items=cuda)
+    items[:] = [item for item in items if item not in cuda]
+
+
+@pytest.fixture(params=_C.runnable_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test at every instruction-set level that this CPU has."""
+    before = _C.current_isa()
+    _C.set_isa(request.param)
+    yield request.param
+    _C.set_isa(before)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors, so one thread; a test that wants more sets them, and they are put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory is full of NaN, so that an element nobody writes shows."""
+    for owner, name in (
+        (torch, "empty"),
+        (torch, "empty_like"),
+        (torch, "empty_strided"),
+        (torch.Tensor, "new_empty"),
+        (torch.Tensor, "new_empty_strided"),
+    ):
+        plain = getattr(owner, name)
+
+        def full_of_nan(*args: object, plain=plain, **keywords: object) -> torch.Tensor:
+            memory = plain(*args, **keywords)
+            return memory.fill_(float("nan")) if memory.is_floating_point() else memory
+
+        monkeypatch.setattr(owner, name, full_of_nan)

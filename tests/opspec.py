@@ -1,0 +1,11 @@
+"""The list that drives every generic test (test_ops*.py) and the contract table (docs/contract.md).
+
+To add an op, add one OpSpec to the file of its family in specs/: which tensors it takes, some calls, how
+to draw random calls, which input it must refuse, and what it claims.
+"""
+
+from __future__ import annotations
+
+from specs import gated, masked_conv
+
+SPECS = (*gated.SPECS, *masked_conv.SPECS)

@@ -1,0 +1,106 @@
+"""What is known of an op: how to call it, what it must refuse and what it claims.
+
+A claim is a column of the contract table, and is proved by the tests that contract.proves() runs for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import genfast
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+# What every op claims; see contract.CLAIMS for the words of each.
+COMMON = frozenset(
+    {
+        "forward", "backward", "vmap", "fullgraph", "export", "autocast", "any strides", "empty batch",
+        "deterministic", "threads", "fork",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call without its numbers: the shapes of its tensors (None: not given) and its keywords."""
+
+    name: str
+    shapes: tuple[tuple[int, ...] | None, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A call that must be refused; the message must contain every string of `says`."""
+
+    name: str
+    call: Callable[[Callable[..., Any]], Any]
+    error: type[Exception]
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An op under torch.ops.genfast, and its arguments made from those of the public function."""
+
+    name: str
+    arguments: Callable[..., tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    name: str  # of the public function in genfast.ops and genfast.reference
+    arguments: tuple[str, ...]  # the tensors it takes, in order
+    cases: tuple[Case, ...]  # small, one for every option
+    large: Case  # large enough for vector code, more than one block and two threads
+    draw: st.SearchStrategy[Case]  # any shapes, empty ones included
+    bad: tuple[Bad, ...]
+    claims: frozenset[str]
+    empty: Case  # with an empty batch
+    autocast: str  # "input": computes in the dtype of x; "lower": in autocast's
+    registered: tuple[Registered, ...] = ()  # empty for a composition of other ops
+    constant: frozenset[str] = frozenset()  # arguments without a gradient
+    fill: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)  # normal where absent
+    # Elements whose values must not matter and whose gradient is zero, by argument.
+    ignored: Callable[[Case], Mapping[str, Tensor]] | None = None
+    # What a PyTorch user would write, where the reference is written to be read: `reference` unless given.
+    plain: Callable[..., Tensor] | None = None
+    devices: tuple[str, ...] = ("cpu",)
+
+    @property
+    def op(self) -> Callable[..., Tensor]:
+        return getattr(genfast.ops, self.name)
+
+    @property
+    def reference(self) -> Callable[..., Tensor]:
+        return getattr(genfast.reference, self.name)
+
+    def tensors(
+        self, case: Case, dtype: torch.dtype, device: str = "cpu", seed: int = 0
+    ) -> list[Tensor | None]:
+        """The numbers of a case: for every dtype the same fp64 ones, rounded."""
+        generator = torch.Generator().manual_seed(seed)
+        made: list[Tensor | None] = []
+        for name, shape in zip(self.arguments, case.shapes, strict=True):
+            if shape is None:
+                made.append(None)
+                continue
+            fill = self.fill.get(name, torch.randn)
+            value = fill(shape, generator=generator, dtype=torch.float64)
+            made.append(value.to(device=device, dtype=dtype))
+        return made
+
+    def differentiable(self, case: Case) -> list[int]:
+        """Positions of the tensors of a case that have a gradient."""
+        pairs = enumerate(zip(self.arguments, case.shapes, strict=True))
+        return [i for i, (name, shape) in pairs if shape is not None and name not in self.constant]
+
+
+def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.ones(shape, dtype=dtype)

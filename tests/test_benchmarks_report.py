@@ -1,0 +1,109 @@
+"""Benchmark result files and the report that is made of nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from genfast.benchmarks import report
+from genfast.benchmarks.plot import speedup_plot
+from genfast.benchmarks.results import Row, goals, read_json, result_file, write_json
+
+EXAMPLE: Row = {
+    "op": "double",
+    "variant": "plain",
+    "dtype": "float32",
+    "shape": [4, 8],
+    "direction": "fwd",
+    "median_us": 10.0,
+    "p20_us": 9.0,
+    "p80_us": 12.0,
+    "min_us": 8.0,
+    "n": 20,
+    "baseline": {"eager": 20.0, "torch.compile": 5.0, "peer": 30.0},
+    "unavailable": {"other peer": "not installed"},
+    "bound": {"text": "a copy", "us": 4.0, "pct": 40.0},
+    "max_err": 1e-7,
+    "err_budget": 2e-7,
+    "reach": {"eager": 1.5, "torch.compile": 1.0},
+    "reach_us": None,
+    "headline": True,
+}
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json(result_file({}, [], [], "first"), path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(result_file({"load": float("nan")}, [], [], "second"), path)
+    assert read_json(path)["command"] == "first"
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_reading_refuses_what_should_not_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_json(path)
+    path.write_text('{"schema": 2}')
+    with pytest.raises(ValueError, match="schema 2; this version reads 1"):
+        read_json(path)
+    row = EXAMPLE | {"max_err": 1.0}
+    path.write_text(json.dumps(result_file({}, [row], [], "")))
+    with pytest.raises(ValueError, match="over its error budget: double plain"):
+        read_json(path)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    env = {"cpu": "a CPU", "isa": "avx2", "threads": 1, "torch": "2", "genfast": "1"}
+    env |= {"commit": "abc", "date": "today"}
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    result = result_file(env, [EXAMPLE], [EXAMPLE | {"reason": "far off"}], "genfast bench")
+    write_json(result, tmp_path / "benchmarks/results/cpu.json")
+    (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    return tmp_path
+
+
+def test_report_round_trip(repository: Path) -> None:
+    arguments = ["--root", str(repository)]
+    assert report.main([*arguments, "--check"]) == 1
+    assert not (repository / "docs").exists()
+    assert report.main(arguments) == 0
+    assert report.main([*arguments, "--check"]) == 0
+    readme = (repository / "README.md").read_text()
+    assert readme.startswith("before\n")
+    assert readme.endswith("after\n")
+    assert "old" not in readme
+    for text in (readme, (repository / "docs/benchmarks.md").read_text()):
+        assert "2.00x of 1.5x eager: reached" in text
+        assert "0.50x of 1x torch.compile: missed by 50.0 %" in text
+    assert "far off" in (repository / "docs/benchmarks.md").read_text()
+    (repository / "README.md").write_text(readme.replace("2.00x", "9.00x"))
+    assert report.main([*arguments, "--check"]) == 1
+
+
+def test_report_says_what_it_lacks(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / "README.md").write_text("no markers")
+    assert report.main(["--root", str(repository)]) == 2
+    assert "needs the lines <!-- bench:begin -->" in capsys.readouterr().err
+    (repository / "benchmarks/results/cpu.json").unlink()
+    assert report.main(["--root", str(repository)]) == 2
+    assert "no results in" in capsys.readouterr().err
+
+
+def test_goals_in_time_and_in_ratio() -> None:
+    row = EXAMPLE | {"median_us": 6.0, "reach_us": 5.0, "baseline": {"eager": 9.0}}
+    row |= {"reach": {"eager": 2.0, "absent": 3.0}}
+    ratio, time = goals(row)
+    assert ratio.missed_by == pytest.approx(0.25)
+    assert time.missed_by == pytest.approx(0.2)
+    assert str(time) == "6 us of at most 5 us: missed by 20.0 %"
+
+
+def test_plot(repository: Path) -> None:
+    path = repository / "plot.png"
+    speedup_plot(read_json(repository / "benchmarks/results/cpu.json"), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
