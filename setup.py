@@ -28,7 +28,13 @@ class CMakeBuild(build_ext):
             f"-D{name}={value}" for name, value in os.environ.items() if name.startswith("GENFAST_")
         ]
         configure = [
-            "cmake", "-S", ROOT, "-B", build_dir, "-G", "Ninja",
+            "cmake",
+            "-S",
+            ROOT,
+            "-B",
+            build_dir,
+            "-G",
+            "Ninja",
             f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",

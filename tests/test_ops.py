@@ -133,9 +133,27 @@ def test_gradcheck(spec: OpSpec, case: Case) -> None:
     assert torch.autograd.gradcheck(*differentiable_call(spec, case))
 
 
-@proves("double backward", dtypes=[torch.float64], every_case=True)
-def test_gradgradcheck(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
+@over_cases([spec for spec in SPECS if "double backward" in spec.claims])
+def test_gradgradcheck(spec: OpSpec, case: Case) -> None:
     assert torch.autograd.gradgradcheck(*differentiable_call(spec, case))
+
+
+@proves("double backward", every_case=True)
+def test_second_derivatives(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
+    """The gradient of |first gradients|^2, against the reference in fp64."""
+    wanted = spec.differentiable(case)
+
+    def second(function, tensors):
+        inputs = [tensors[i].requires_grad_() for i in wanted]
+        y = function(*tensors, **case.keywords)
+        first = torch.autograd.grad((y * y).sum(), inputs, create_graph=True)
+        return torch.autograd.grad(sum((g * g).mean() for g in first), inputs)
+
+    tensors = spec.tensors(case, dtype)
+    exact = second(spec.reference, in_fp64(tensors))
+    for got, true in zip(second(spec.op, tensors), exact, strict=True):
+        assert got.dtype == dtype
+        assert_close(got, true)
 
 
 @over_ops()

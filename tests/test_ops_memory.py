@@ -141,7 +141,7 @@ def test_empty_batch(spec: OpSpec, dtype: torch.dtype) -> None:
         assert torch.equal(gradient, torch.zeros_like(tensors[i]))
 
 
-@proves("any strides", dtypes=[torch.bfloat16])
+@proves("64-bit addresses", dtypes=[torch.bfloat16, torch.float16])
 def test_addresses_beyond_32_bits(spec: OpSpec, dtype: torch.dtype) -> None:
     """Entries 2^31 elements apart in 4 GiB of address space, of which a few pages are ever touched."""
     case = spec.cases[0]

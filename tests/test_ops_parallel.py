@@ -89,7 +89,7 @@ in_a_fork = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded
 
 
 @in_a_fork
-@proves("fork", dtypes=[torch.float32])
+@proves("fork")
 def test_fork(spec: OpSpec, dtype: torch.dtype) -> None:
     """As in a DataLoader's worker: one thread in a child whose parent has used the op on two."""
     torch.set_num_threads(2)
@@ -98,7 +98,8 @@ def test_fork(spec: OpSpec, dtype: torch.dtype) -> None:
     def child() -> None:
         torch.set_num_threads(1)
         for got, true in zip(run_large(spec, dtype), expected, strict=True):
-            assert (got - true).abs().max() <= 1e-4 * (1 + true.abs().max())
+            # Sums over the image in another order: more than the last bits, much less than a wrong one.
+            assert (got - true).abs().max() <= 32 * torch.finfo(dtype).eps * (1 + true.abs().max())
 
     run_in_fork(child, seconds=20)
 

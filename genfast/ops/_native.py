@@ -147,7 +147,7 @@ def autocast_active(x: Tensor) -> bool:
 
 
 def lower_precision(x: Tensor) -> Tensor:
-    """`x` as torch.autocast would hand it to a convolution: cast, unless autocast is off or x is fp64."""
+    """`x` as torch.autocast would hand it to a convolution."""
     if not autocast_active(x) or x.dtype == torch.float64:
         return x
     return x.to(torch.get_autocast_dtype(x.device.type))

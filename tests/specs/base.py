@@ -20,8 +20,8 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # What every op claims; see contract.CLAIMS for the words of each.
 COMMON = frozenset(
     {
-        "forward", "backward", "vmap", "fullgraph", "export", "autocast", "any strides", "empty batch",
-        "deterministic", "threads", "fork",
+        "forward", "backward", "vmap", "fullgraph", "export", "autocast", "any strides",
+        "64-bit addresses", "empty batch", "deterministic", "threads", "fork",
     }
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ class OpSpec:
     fill: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)  # normal where absent
     # Elements whose values must not matter and whose gradient is zero, by argument.
     ignored: Callable[[Case], Mapping[str, Tensor]] | None = None
-    # What a PyTorch user would write, where the reference is written to be read: `reference` unless given.
+    # What a PyTorch user would write, where `reference` is written to be read and sums otherwise.
     plain: Callable[..., Tensor] | None = None
     devices: tuple[str, ...] = ("cpu",)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from hypothesis import strategies as st
-
 from specs.base import COMMON, Bad, Case, OpSpec, Registered, ones
 
 
@@ -44,6 +43,8 @@ GATED = OpSpec(
         Bad("x_0dim", lambda op: op(torch.tensor(1.0), dim=0), ValueError, ("dim=0", "()")),
         Bad("dim_high", lambda op: op(ones(2, 4), dim=2), ValueError, ("dim=2", "(2, 4)")),
         Bad("dim_low", lambda op: op(ones(2, 4), dim=-3), ValueError, ("dim=-3", "(2, 4)")),
+        Bad("dim_type", lambda op: op(ones(2, 4), dim="1"), TypeError, ("dim", "'1'")),
+        Bad("dim_float", lambda op: op(ones(2, 4), dim=1.0), TypeError, ("dim", "1.0")),
         Bad("cond_type", lambda op: op(ones(2, 4), 3.0), TypeError, ("cond must be", "float")),
         Bad(
             "cond_dtype", lambda op: op(ones(2, 4), ones(2, 4, dtype=torch.float64)),

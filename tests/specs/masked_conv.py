@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
+from specs.base import COMMON, Bad, Case, OpSpec, ones
 from torch import Tensor
 
 import genfast
-from specs.base import COMMON, Bad, Case, OpSpec, ones
 
 
 def small_weight(shape: tuple[int, ...], **options: Any) -> Tensor:
@@ -75,16 +75,23 @@ def _conv_bad(**keywords: Any) -> tuple[Bad, ...]:
 
 
 def _masked_bad(with_splits: bool) -> tuple[Bad, ...]:
-    def bad(name: str, weight: tuple[int, ...], *says: str, **keywords: Any) -> Bad:
+    def bad(
+        name: str,
+        weight: tuple[int, ...],
+        *says: str,
+        error: type[Exception] = ValueError,
+        **keywords: Any,
+    ) -> Bad:
         def call(op: Callable[..., Any]) -> Any:
             return op(ones(1, weight[1], 5, 5), ones(*weight), **{"mask_type": "B", **keywords})
 
-        return Bad(name, call, ValueError, says)
+        return Bad(name, call, error, says)
 
     two_parts = {"out_splits": 2} if with_splits else {}
     found = (
         bad("kernel_even", (2, 2, 3, 4), "weight", "odd", "3x4"),
         bad("mask_type", (2, 2, 3, 3), "mask_type", "'C'", "'A'", mask_type="C"),
+        bad("colors_type", (2, 2, 3, 3), "colors", "1.5", error=TypeError, colors=1.5),
         bad("colors_zero", (2, 2, 3, 3), "colors=0", colors=0),
         bad("colors_over_inputs", (6, 2, 3, 3), "colors=3", "2 inputs", colors=3),
         bad("colors_over_outputs", (4, 3, 3, 3), "colors=3", "2 outputs", colors=3, **two_parts),
@@ -93,6 +100,7 @@ def _masked_bad(with_splits: bool) -> tuple[Bad, ...]:
         return (*found, bad("odd_outputs", (3, 2, 3, 3), "3 output channels", "out_splits=2"))
     return (
         *found,
+        bad("out_splits_type", (2, 2, 3, 3), "out_splits", "'2'", error=TypeError, out_splits="2"),
         bad("out_splits_zero", (2, 2, 3, 3), "out_splits=0", out_splits=0),
         bad("out_splits_odd", (6, 2, 3, 3), "6 output channels", "out_splits=4", out_splits=4),
     )
@@ -185,15 +193,19 @@ def _shifted(draw: st.DrawFn, transposed: bool = False) -> Case:
 
 
 def _shift_bad() -> tuple[Bad, ...]:
-    def bad(name: str, width: int, *says: str, **keywords: Any) -> Bad:
+    def bad(
+        name: str, width: int, *says: str, error: type[Exception] = ValueError, **keywords: Any
+    ) -> Bad:
         def call(op: Callable[..., Any]) -> Any:
             return op(ones(1, 2, 5, 5), ones(2, 2, 2, width), **{"shift": "down", **keywords})
 
-        return Bad(name, call, ValueError, says)
+        return Bad(name, call, error, says)
 
     return (
         bad("width_even", 4, "shift='down'", "odd", "(2, 2, 2, 4)"),
         bad("shift", 3, "shift", "'up'", "'down_right'", shift="up"),
+        bad("stride_type", 3, "stride", "(2, 2)", error=TypeError, stride=(2, 2)),
+        bad("stride_float", 3, "stride", "1.5", error=TypeError, stride=1.5),
         bad("stride_zero", 3, "stride", "0", stride=0),
         bad("stride_negative", 3, "stride", "-2", stride=-2),
     )
