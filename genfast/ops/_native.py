@@ -126,8 +126,16 @@ def check_tensor(name: str, value: Any, *, ndim: int | None = None) -> None:
     if value.dtype not in DTYPES:
         known = ", ".join(str(d) for d in DTYPES)
         raise TypeError(f"{name} has dtype {value.dtype}; supported are {known}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}; only dense tensors are supported")
     if ndim is not None and value.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(value.shape)}")
+
+
+def check_int(name: str, value: Any) -> None:
+    """Raises unless `value` is an int."""
+    if not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"{name} must be an int, got {value!r}")
 
 
 def check_like(name: str, value: Tensor, other_name: str, other: Tensor) -> None:

@@ -19,7 +19,7 @@ def gated_activation(x: Tensor, cond: Tensor | None = None, *, dim: int = 1) -> 
 
     Args:
         x: any shape with an even size along `dim`, any strides; fp32, fp64, bf16 or fp16. 16-bit
-            inputs are computed in fp32 and rounded once. Below b = -87 the fp32 sigmoid stays at 6e-39.
+            inputs are computed in fp32 and rounded once.
         cond: broadcastable to `x` and of its dtype; its halves ca, cb along `dim` are added before the
             gate. Under torch.autocast it is cast to the dtype of `x`.
         dim: the dimension that is split.
@@ -32,7 +32,8 @@ def gated_activation(x: Tensor, cond: Tensor | None = None, *, dim: int = 1) -> 
         ValueError: the size along `dim` is odd, `dim` does not exist, `cond` does not broadcast to `x`,
             or the devices differ.
 
-    The first and second derivatives are exact (double backward runs in plain PyTorch).
+    In fp32 the result is within 5 ulp, each gradient within 9 ulp of exact; below b = -87 the sigmoid
+    stays at 6e-39 instead of going on to 0. Double backward is right, and runs in plain PyTorch.
 
     >>> import torch, genfast
     >>> x = torch.randn(2, 8, 5, 5)
@@ -45,6 +46,7 @@ def gated_activation(x: Tensor, cond: Tensor | None = None, *, dim: int = 1) -> 
     True
     """
     _native.check_tensor("x", x)
+    _native.check_int("dim", dim)
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"dim={dim} does not exist in x of shape {tuple(x.shape)}")
     if dim < 0:

@@ -215,6 +215,9 @@ def _colours(channels: int, colors: int, like: Tensor) -> Tensor:
 def _check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool = False) -> None:
     _native.check_tensor("x", x, ndim=4)
     _native.check_tensor("weight", weight, ndim=4)
+    for name, tensor in (("x", x), ("weight", weight)):
+        if 0 in tensor.shape[1:]:
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)} has an empty dimension")
     channels_in, channels_out = weight.shape[:2] if transposed else weight.shape[1::-1]
     if x.shape[1] != channels_in:
         raise ValueError(
@@ -233,6 +236,8 @@ def _check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool
 
 def _check_colors(weight: Tensor, colors: int, out_splits: int) -> None:
     channels_out, channels_in = weight.shape[:2]
+    _native.check_int("colors", colors)
+    _native.check_int("out_splits", out_splits)
     if colors < 1 or out_splits < 1:
         raise ValueError(f"colors={colors} and out_splits={out_splits} must be at least 1")
     if channels_out % out_splits:
@@ -253,5 +258,6 @@ def _check_shift(weight: Tensor, shift: str, stride: int) -> None:
         raise ValueError(
             f"shift='down' needs an odd kernel width, got weight of shape {tuple(weight.shape)}"
         )
+    _native.check_int("stride", stride)
     if stride < 1:
         raise ValueError(f"stride must be at least 1, got {stride}")
