@@ -77,27 +77,70 @@ GENFAST_INLINE bool in_place(const T*, int64_t stride, int64_t n) {
   return stride == 1 && n % kLanes == 0 && sizeof(T) == sizeof(Arithmetic<T>);
 }
 
+// kLanes contiguous elements at once, where the level has an instruction for it (or, for bfloat16, where
+// shifts will do).
+typedef uint16_t HalfVec __attribute__((vector_size(2 * kLanes)));
+typedef uint32_t UVec __attribute__((vector_size(4 * kLanes)));
+
+GENFAST_INLINE void widen_lanes(const bfloat16* source, float* out) {
+  HalfVec half;
+  __builtin_memcpy(&half, source, sizeof half);
+  store(out, reinterpret_cast<Vec>(__builtin_convertvector(half, UVec) << 16));
+}
+GENFAST_INLINE void narrow_lanes(const float* x, bfloat16* target) {
+  const Vec v = load(x);
+  const UVec u = reinterpret_cast<UVec>(v);
+  const UVec rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16;
+  const HalfVec half = __builtin_convertvector(v != v ? UVec{} + 0x7fc0u : rounded, HalfVec);
+  __builtin_memcpy(target, &half, sizeof half);
+}
+
+GENFAST_INLINE void widen_lanes(const float16* source, float* out) {
+#ifdef __F16C__
+  for (int i = 0; i < kLanes; i += 8) {
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + i));
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(half));
+  }
+#else
+  for (int i = 0; i < kLanes; ++i) out[i] = widen(source[i]);
+#endif
+}
+GENFAST_INLINE void narrow_lanes(const float* x, float16* target) {
+#ifdef __F16C__
+  for (int i = 0; i < kLanes; i += 8) {
+    const __m128i half = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target + i), half);
+  }
+#else
+  for (int i = 0; i < kLanes; ++i) narrow(x[i], target + i);
+#endif
+}
+
 // n elements from `source`: the pointer itself if they already are what the kernel wants, else `buffer`,
-// filled. What lies behind the n-th element of the buffer is some earlier value, never uninitialised.
+// filled.
 template <class T>
 static const Arithmetic<T>* read_block(const T* source, int64_t stride, int64_t n,
                                        Arithmetic<T>* buffer) {
   if (in_place(source, stride, n)) return reinterpret_cast<const Arithmetic<T>*>(source);
-  if (stride == 1) {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = widen(source[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = widen(source[i * stride]);
+  int64_t i = 0;
+  if constexpr (sizeof(T) == 2) {
+    for (; stride == 1 && i + kLanes <= n; i += kLanes) widen_lanes(source + i, buffer + i);
   }
+  if (stride == 0) {
+    const Arithmetic<T> value = widen(*source);
+    for (; i < n; ++i) buffer[i] = value;
+  }
+  for (; i < n; ++i) buffer[i] = widen(source[i * stride]);
   return buffer;
 }
 
 template <class T>
 static void write_block(const Arithmetic<T>* buffer, T* target, int64_t stride, int64_t n) {
-  if (stride == 1) {
-    for (int64_t i = 0; i < n; ++i) narrow(buffer[i], target + i);
-  } else {
-    for (int64_t i = 0; i < n; ++i) narrow(buffer[i], target + i * stride);
+  int64_t i = 0;
+  if constexpr (sizeof(T) == 2) {
+    for (; stride == 1 && i + kLanes <= n; i += kLanes) narrow_lanes(buffer + i, target + i);
   }
+  for (; i < n; ++i) narrow(buffer[i], target + i * stride);
 }
 
 }  // namespace genfast::GENFAST_ISA

@@ -22,7 +22,8 @@ constexpr int kLanes = 4;
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t IVec __attribute__((vector_size(4 * kLanes)));
 
-#define GENFAST_INLINE static inline __attribute__((always_inline))
+#define GENFAST_INLINE_MEMBER inline __attribute__((always_inline))
+#define GENFAST_INLINE static GENFAST_INLINE_MEMBER
 
 // Unaligned accesses, spelt so that the compiler knows that floats are being read.
 GENFAST_INLINE Vec load(const float* p) {

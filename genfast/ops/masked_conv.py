@@ -7,10 +7,8 @@ image padded on top instead. Slicing an output computed with more padding would 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -189,27 +187,40 @@ def shifted_conv_transpose2d(
 def _live_taps(weight: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
     """The kernel down to its centre row (and, for a row kernel, column), dead taps zero.
 
-    Built from slices, so that no dead tap is read: not even a NaN in one comes through.
+    They are overwritten, not multiplied by zero: not even a NaN in one comes through.
     """
-    centre_row, centre_column = weight.shape[2] // 2, weight.shape[3] // 2
-    row = weight[:, :, centre_row : centre_row + 1]
-    left, centre = row[..., :centre_column], row[..., centre_column : centre_column + 1]
-    if colors == 1:
-        live_row = torch.cat([left, centre], 3) if mask_type == "B" else left
-    else:
-        colour_out = _colours(weight.shape[0] // out_splits, colors, weight).repeat(out_splits)
-        colour_in = _colours(weight.shape[1], colors, weight)
-        compare: Callable[[Tensor, Tensor], Tensor] = torch.gt if mask_type == "A" else torch.ge
-        live = compare(colour_out[:, None], colour_in[None, :])[:, :, None, None]
-        live_row = torch.cat([left, torch.where(live, centre, 0)], 3)
-    width = weight.shape[3] if centre_row else centre_column + 1
-    live_row = F.pad(live_row, (0, width - live_row.shape[3]))
-    return torch.cat([weight[:, :, :centre_row], live_row], 2) if centre_row else live_row
+    row, column = weight.shape[2] // 2, weight.shape[3] // 2
+    live = weight[:, :, : row + 1] if row else weight[..., : column + 1]
+    if not row and colors == 1 and mask_type == "B":
+        return live
+    live = live.clone()
+    if column + 1 < live.shape[3]:
+        live[:, :, row, column + 1 :] = 0
+    if colors > 1 or mask_type == "A":
+        live[:, :, row, column] = _live_centre(weight[:, :, row, column], mask_type, colors, out_splits)
+    return live
 
 
-def _colours(channels: int, colors: int, like: Tensor) -> Tensor:
-    """The colour of each channel: floor(k * colors / channels)."""
-    return torch.arange(channels, device=like.device) * colors // channels
+def _live_centre(centre: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
+    """The centre taps (O, I), zero where the order of the colours forbids them.
+
+    The outputs of one colour are a run of channels and so are the inputs they must not see, so that a
+    few fills do it: a boolean mask takes PyTorch 20 times as long.
+    """
+    centre = centre.clone()
+    channels_out, channels_in = centre.shape
+    part = channels_out // out_splits
+    for first in range(0, channels_out, part):
+        for colour in range(colors):
+            rows = slice(first + _first(colour, part, colors), first + _first(colour + 1, part, colors))
+            seen = colour if mask_type == "A" else colour + 1
+            centre[rows, _first(seen, channels_in, colors) :] = 0
+    return centre
+
+
+def _first(colour: int, channels: int, colors: int) -> int:
+    """The first channel whose colour floor(k * colors / channels) is `colour` or more."""
+    return -(-colour * channels // colors)
 
 
 def _check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool = False) -> None:
