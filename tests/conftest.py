@@ -18,9 +18,9 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("GENFAST_HYPOTHESIS", "fixed"))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # torch's own use, on import of torch._decomp and of inductor, of what it has deprecated.
-    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script:DeprecationWarning")
+# Small tensors, so one thread, in fixtures of every scope too: the last bits of a convolution's gradient
+# depend on the number of threads.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,12 +42,10 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors, so one thread; a test that wants more sets them, and they are put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads_restored() -> Iterator[None]:
+    """A test that wants more threads sets them; they are put back."""
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
