@@ -72,9 +72,11 @@ sanitize: $(VENV)/.dev-installed
 	$(BIN)/cmake --build $(SANITIZED)
 	rm -rf $(SANITIZED)/site && mkdir -p $(SANITIZED)/site && cp -r genfast $(SANITIZED)/site/
 	rm -f $(SANITIZED)/site/genfast/_C*.so && cp $(SANITIZED)/_C*.so $(SANITIZED)/site/genfast/
-	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/site \
-	  $(BIN)/pytest -q -p no:cacheprovider -m "not slow" -k "not compile and not fork and not export" \
+	export LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(abspath $(SANITIZED))/site; \
+	(cd $(SANITIZED) && $(abspath $(BIN))/python -c \
+	  "from genfast import _C; assert _C.build_info()['sanitize'], 'not the sanitised module'") && \
+	$(BIN)/pytest -q -p no:cacheprovider -m "not slow" -k "not compile and not fork and not export" \
 	  tests/test_ops.py tests/test_gated.py
 
 clean:
