@@ -6,9 +6,11 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 # What a rebuild of the native module depends on.
 NATIVE := CMakeLists.txt setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
+CSOURCES := $(shell find csrc packaging -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help demo test test-all bench report lint format sanitize clean
+.PHONY: help demo test test-all test-wheel bench report lint format
+.PHONY: sanitize emulated sanitize-emulated tsan check-cuda wheel wheel-matrix gpu clean
 
 help:
 	@echo "make demo      train, sample, measure; pictures and a report in demo/"
@@ -17,6 +19,12 @@ help:
 	@echo "make report    tables of README and docs/ from benchmarks/results/"
 	@echo "make lint      linters and type checker      make format     formatters"
 	@echo "make sanitize  op tests on an ASan + UBSan build of the native code"
+	@echo "make emulated  builds the CUDA kernels for the CPU and tests the emulation itself"
+	@echo "make sanitize-emulated  the emulated CUDA kernels under ASan + UBSan;  make tsan  under TSan"
+	@echo "make check-cuda  compiles the CUDA kernels: no warnings, no spills (needs no GPU)"
+	@echo "make wheel     the wheel for this Python in dist/, with CUDA code where a toolkit can be had"
+	@echo "make wheel-matrix  its op tests under the oldest and the newest torch (downloads gigabytes)"
+	@echo "make gpu       on a machine with a GPU: build, test, sanitise, benchmark, under ten minutes"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian, apt install python3-venv"; exit 1; }
@@ -53,14 +61,14 @@ lint: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $(CSOURCES)
 	$(BIN)/python tests/contract.py --check
 	$(BIN)/python -m genfast.benchmarks.report --check
 
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(shell find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format -i $(CSOURCES)
 
 # A copy of the package with a sanitised module; the tests find it first on the path. Compilation by
 # torch.compile and forks are left out: neither works under ASan, and neither reaches other native code.
@@ -78,6 +86,57 @@ sanitize: $(VENV)/.dev-installed
 	  "from genfast import _C; assert _C.build_info()['sanitize'], 'not the sanitised module'") && \
 	$(BIN)/pytest -q -p no:cacheprovider -m "not slow" -k "not compile and not fork and not export" \
 	  tests/test_ops.py tests/test_gated.py
+
+# ---- The CUDA kernels on the CPU (csrc/emulation) ----
+EMULATION_CMAKE = $(BIN)/cmake -S . -G Ninja -DGENFAST_EMULATION=ON -DGENFAST_CUDA=off \
+  -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+
+emulated: $(VENV)/.dev-installed
+	$(EMULATION_CMAKE) -B build/emulated > /dev/null
+	$(BIN)/cmake --build build/emulated --target genfast_emulated
+	$(PYTEST) tests/test_emulation.py tests/test_emulation_faults.py
+
+# The preloaded runtimes are the compiler's; fibers need detect_stack_use_after_return=0.
+SANITIZED_EMULATION := build/sanitize-emulated
+sanitize-emulated: $(VENV)/.dev-installed
+	$(EMULATION_CMAKE) -B $(SANITIZED_EMULATION) -DGENFAST_SANITIZE=address,undefined > /dev/null
+	$(BIN)/cmake --build $(SANITIZED_EMULATION) --target genfast_emulated
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
+	GENFAST_EMULATED_MODULE=$$(ls $(abspath $(SANITIZED_EMULATION))/genfast_emulated*.so) \
+	$(BIN)/pytest -q -p no:cacheprovider tests/test_ops_emulated.py -k "not opcheck"
+
+# setarch -R: older ThreadSanitizers cannot start where addresses are highly randomised.
+tsan: $(VENV)/.dev-installed
+	$(EMULATION_CMAKE) -B build/emulated > /dev/null
+	$(BIN)/cmake --build build/emulated --target emulation_tsan
+	for order in forward reverse random; do \
+	  setarch -R build/emulated/emulation_tsan right $$order 1 || exit 1; \
+	done
+	$(PYTEST) -k "thread_sanitizer or tsan" tests/test_emulation.py tests/test_emulation_faults.py
+
+check-cuda: $(VENV)/.dev-installed
+	$(BIN)/python packaging/check_cuda.py
+
+# ---- Wheels, and machines with a GPU ----
+# Needs pip, g++ and binutils only: the build is isolated, and auditwheel is fetched into build/wheel/.
+# GENFAST_CUDA=off|on (default: on where a toolkit is found), GENFAST_CUDA_ARCHS="80;90a;100;120".
+wheel: | $(BIN)/python
+	$(BIN)/python packaging/wheel.py
+
+# TORCH="2.4.1 newest" unless told otherwise.
+wheel-matrix: wheel
+	$(BIN)/python packaging/try_wheel.py $(if $(TORCH),--torch $(TORCH))
+
+# Runs with the environment's own torch, which must be built for CUDA: PYTHON, not the .venv, so that a
+# machine without a network can run it. GPU_OUT=folder copies logs, summary and results there.
+gpu:
+	$(PYTHON) packaging/gpu.py $(if $(GPU_OUT),--out $(GPU_OUT))
+
+# The slow test that installs the wheel of dist/ into an empty environment.
+test-wheel: $(VENV)/.dev-installed
+	$(PYTEST) tests/test_wheel.py
 
 clean:
 	rm -rf build dist demo $(VENV) *.egg-info genfast/_C*.so

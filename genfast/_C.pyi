@@ -6,6 +6,8 @@ def build_info() -> dict[str, str]: ...
 def runnable_isas() -> list[str]: ...
 def current_isa() -> str: ...
 def set_isa(name: str) -> None: ...
+def cuda_versions() -> tuple[int, int]: ...
+def unsupported_device(architectures: str, major: int, minor: int) -> str: ...
 def gated_activation_fwd(
     x: int,
     x_strides: Sequence[int],
@@ -31,4 +33,77 @@ def gated_activation_bwd(
     dim: int,
     dtype: int,
     threads: int,
+) -> None: ...
+
+# Only in a build with CUDA code.
+def gated_activation_fwd_cuda(
+    x: int,
+    x_strides: Sequence[int],
+    cond: int,
+    cond_strides: Sequence[int],
+    y: int,
+    y_shape: Sequence[int],
+    y_strides: Sequence[int],
+    dim: int,
+    dtype: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def gated_activation_bwd_cuda(
+    x: int,
+    x_strides: Sequence[int],
+    cond: int,
+    cond_strides: Sequence[int],
+    grad_y: int,
+    y_shape: Sequence[int],
+    grad_y_strides: Sequence[int],
+    grad_x: int,
+    grad_x_strides: Sequence[int],
+    dim: int,
+    dtype: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def masked_conv2d_workspaces(shape: Sequence[int]) -> tuple[int, int, int]: ...
+def masked_conv2d_fwd_cuda(
+    gate: bool,
+    shape: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    weight: int,
+    weight_strides: Sequence[int],
+    bias: int,
+    cond: int,
+    cond_strides: Sequence[int],
+    y: int,
+    y_strides: Sequence[int],
+    pre: int,
+    pre_strides: Sequence[int],
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def masked_conv2d_bwd_input_cuda(
+    shape: Sequence[int],
+    grad: int,
+    grad_strides: Sequence[int],
+    weight: int,
+    weight_strides: Sequence[int],
+    grad_x: int,
+    grad_x_strides: Sequence[int],
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def masked_conv2d_bwd_weight_cuda(
+    shape: Sequence[int],
+    grad: int,
+    grad_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    grad_weight: int,
+    grad_weight_strides: Sequence[int],
+    workspace: int,
+    device: int,
+    stream: int,
 ) -> None: ...

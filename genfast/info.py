@@ -44,14 +44,25 @@ def info() -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
-    # This version of genfast has no CUDA code: tensors on a GPU are refused by its native ops.
-    facts: dict[str, Any] = {"architectures": [], "torch_cuda": torch.version.cuda, "devices": []}
+    driver, build = _C.cuda_versions()
+    facts: dict[str, Any] = {
+        "architectures": _C.build_info()["cuda_archs"].split(),
+        "needs_cuda": _version(build),
+        "driver_cuda": _version(driver),
+        "torch_cuda": torch.version.cuda,
+        "devices": [],
+    }
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             major, minor = torch.cuda.get_device_capability(index)
             name = torch.cuda.get_device_name(index)
             facts["devices"].append({"name": name, "capability": f"{major}.{minor}"})
     return facts
+
+
+def _version(number: int) -> str | None:
+    """A CUDA version from major * 1000 + minor * 10."""
+    return f"{number // 1000}.{number % 1000 // 10}" if number else None
 
 
 def _faiss() -> dict[str, Any] | None:
@@ -73,7 +84,7 @@ def _text(facts: dict[str, Any]) -> str:
         "numpy": facts["numpy"],
         "CPU kernels": f"{facts['cpu']['isa']} (runnable: {', '.join(facts['cpu']['runnable'])})",
         "threads": facts["cpu"]["threads"],
-        "CUDA in genfast": ", ".join(cuda["architectures"]) or "none in this build",
+        "CUDA in genfast": _cuda_text(cuda),
         "CUDA devices": devices or "none",
         "FAISS": f"{faiss['version']}, {faiss['gpus']} GPUs"
         if faiss
@@ -83,6 +94,13 @@ def _text(facts: dict[str, Any]) -> str:
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def _cuda_text(cuda: dict[str, Any]) -> str:
+    if not cuda["architectures"]:
+        return "none in this build"
+    archs = ", ".join(f"sm_{arch}" for arch in cuda["architectures"])
+    return f"{archs}; needs CUDA {cuda['needs_cuda']}, the driver has {cuda['driver_cuda'] or 'none'}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import genfast
 from genfast import _C
+from genfast.ops import _native
 
 try:
     import tomllib
@@ -186,3 +188,32 @@ def test_every_package_is_packed() -> None:
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "genfast").rglob("*.py")}
     expected = {".".join(folder.parts) for folder in folders} | {"genfast.benchmarks"}
     assert set(listed["tool"]["setuptools"]["packages"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "runs"),
+    [
+        ("80 90a", (8, 0), True),
+        ("80 90a", (8, 6), True),  # code for sm_80 runs on every 8.x
+        ("80 90a", (9, 0), True),
+        ("80 90a", (10, 0), False),  # 90a runs on nothing else, and its PTX neither
+        ("80 90a 120", (12, 1), True),
+        ("80 90a 120", (13, 0), True),  # by way of the PTX of the last
+        ("90a", (8, 0), False),
+        ("80", (7, 5), False),
+        ("86", (8, 0), False),
+    ],
+)
+def test_which_gpus_a_build_runs_on(architectures, capability, runs) -> None:
+    reason = _C.unsupported_device(architectures, *capability)
+    assert (reason == "") == runs
+    if not runs:
+        major, minor = capability
+        assert f"{major}.{minor}" in reason
+        assert architectures in reason
+        assert f"GENFAST_CUDA_ARCHS={major}{minor}" in reason
+
+
+def test_a_build_without_cuda_code_says_how_to_get_it() -> None:
+    with pytest.raises(RuntimeError, match=r"gated_activation.*no CUDA code.*GENFAST_CUDA=on"):
+        _native._without_cuda("gated_activation")(torch.ones(2))

@@ -10,6 +10,11 @@
 #include "common/isa.h"
 #include "common/strided.h"
 
+#ifdef GENFAST_WITH_CUDA
+struct CUstream_st;
+typedef CUstream_st* cudaStream_t;  // as the CUDA headers have it, which bindings do without
+#endif
+
 namespace genfast {
 
 template <int K>
@@ -24,5 +29,13 @@ GENFAST_DECLARE_CPU(void gated_activation_fwd_cpu(const GatedActivation<3>& with
                     void gated_activation_fwd_cpu(const GatedActivation<5>& with_cond);
                     void gated_activation_bwd_cpu(const GatedActivation<5>& without_cond);
                     void gated_activation_bwd_cpu(const GatedActivation<7>& with_cond))
+
+#ifdef GENFAST_WITH_CUDA
+// Asynchronous on `stream`; `threads` is not used. Nothing is launched for an empty loop nest.
+void gated_activation_fwd_cuda(const GatedActivation<3>& without_cond, cudaStream_t stream);
+void gated_activation_fwd_cuda(const GatedActivation<5>& with_cond, cudaStream_t stream);
+void gated_activation_bwd_cuda(const GatedActivation<5>& without_cond, cudaStream_t stream);
+void gated_activation_bwd_cuda(const GatedActivation<7>& with_cond, cudaStream_t stream);
+#endif
 
 }  // namespace genfast

@@ -1,6 +1,9 @@
 #include "common/bindings.h"
 #include "common/parallel.h"
 #include "gated/gated.h"
+#ifdef GENFAST_WITH_CUDA
+#include "common/cuda_device.h"
+#endif
 
 namespace genfast {
 namespace {
@@ -8,6 +11,8 @@ namespace {
 struct Tensor {
   uintptr_t address;
   std::vector<int64_t> strides;
+
+  Tensor(uintptr_t address, const py::tuple& strides) : address(address), strides(integers(strides)) {}
 };
 
 // An operand of the loop nest: a tensor of y's shape, or the lower or upper half of one that is twice as
@@ -17,63 +22,107 @@ struct Operand {
   bool upper_half = false;
 };
 
-template <int K>
-GatedActivation<K> make(const py::tuple& y_shape, int64_t dim, int dtype, int threads,
-                        const Operand (&operands)[K]) {
-  GatedActivation<K> p;
-  p.dtype = static_cast<DType>(dtype);
-  p.threads = usable_threads(threads);
-  const std::vector<int64_t> size = integers(y_shape);
-  const std::vector<int64_t>* strides[K];
-  for (int k = 0; k < K; ++k) strides[k] = &operands[k].tensor.strides;
-  p.loop = strided_loop<K>(size, strides);
-  const size_t split = static_cast<size_t>(dim);
-  for (int k = 0; k < K; ++k) {
-    const Tensor& t = operands[k].tensor;
-    p.operand[k] =
-        element(t.address, operands[k].upper_half ? size[split] * t.strides[split] : 0, p.dtype);
+// What both directions share: y's shape, the dimension that is split, the element type.
+struct Gate {
+  std::vector<int64_t> shape;
+  size_t dim;
+  DType dtype;
+
+  template <int K>
+  GatedActivation<K> over(const Operand (&operands)[K]) const {
+    const std::vector<int64_t>* strides[K];
+    for (int k = 0; k < K; ++k) strides[k] = &operands[k].tensor.strides;
+    GatedActivation<K> p{dtype, 1, strided_loop<K>(shape, strides), {}};
+    for (int k = 0; k < K; ++k) {
+      const Tensor& t = operands[k].tensor;
+      p.operand[k] = element(t.address, operands[k].upper_half ? shape[dim] * t.strides[dim] : 0, dtype);
+    }
+    return p;
   }
-  return p;
+
+  // Calls `kernel` on the parameters of the forward pass; a cond at address 0 is none.
+  template <class Kernel>
+  void forward(const Tensor& x, const Tensor& cond, const Tensor& y, const Kernel& kernel) const {
+    if (cond.address) {
+      kernel(over<5>({{x}, {x, true}, {cond}, {cond, true}, {y}}));
+    } else {
+      kernel(over<3>({{x}, {x, true}, {y}}));
+    }
+  }
+
+  template <class Kernel>
+  void backward(const Tensor& x, const Tensor& cond, const Tensor& grad_y, const Tensor& grad_x,
+                const Kernel& kernel) const {
+    if (cond.address) {
+      kernel(over<7>({{x}, {x, true}, {cond}, {cond, true}, {grad_y}, {grad_x}, {grad_x, true}}));
+    } else {
+      kernel(over<5>({{x}, {x, true}, {grad_y}, {grad_x}, {grad_x, true}}));
+    }
+  }
+};
+
+Gate gate(const py::tuple& y_shape, int64_t dim, int dtype) {
+  return {integers(y_shape), static_cast<size_t>(dim), static_cast<DType>(dtype)};
 }
 
-// cond == 0 stands for no cond.
 void fwd(uintptr_t x, const py::tuple& x_strides, uintptr_t cond, const py::tuple& cond_strides,
          uintptr_t y, const py::tuple& y_shape, const py::tuple& y_strides, int64_t dim, int dtype,
          int threads) {
-  const Tensor tx{x, integers(x_strides)}, tc{cond, integers(cond_strides)}, ty{y, integers(y_strides)};
-  if (cond) {
-    const auto p = make<5>(y_shape, dim, dtype, threads, {{tx}, {tx, true}, {tc}, {tc, true}, {ty}});
-    py::gil_scoped_release release;
-    GENFAST_CALL_CPU(gated_activation_fwd_cpu, p);
-  } else {
-    const auto p = make<3>(y_shape, dim, dtype, threads, {{tx}, {tx, true}, {ty}});
-    py::gil_scoped_release release;
-    GENFAST_CALL_CPU(gated_activation_fwd_cpu, p);
-  }
+  gate(y_shape, dim, dtype)
+      .forward({x, x_strides}, {cond, cond_strides}, {y, y_strides}, [threads](auto p) {
+        py::gil_scoped_release release;
+        p.threads = usable_threads(threads);
+        GENFAST_CALL_CPU(gated_activation_fwd_cpu, p);
+      });
 }
 
 void bwd(uintptr_t x, const py::tuple& x_strides, uintptr_t cond, const py::tuple& cond_strides,
          uintptr_t grad_y, const py::tuple& y_shape, const py::tuple& grad_y_strides, uintptr_t grad_x,
          const py::tuple& grad_x_strides, int64_t dim, int dtype, int threads) {
-  const Tensor tx{x, integers(x_strides)}, tc{cond, integers(cond_strides)},
-      tgy{grad_y, integers(grad_y_strides)}, tgx{grad_x, integers(grad_x_strides)};
-  if (cond) {
-    const auto p = make<7>(y_shape, dim, dtype, threads,
-                           {{tx}, {tx, true}, {tc}, {tc, true}, {tgy}, {tgx}, {tgx, true}});
-    py::gil_scoped_release release;
-    GENFAST_CALL_CPU(gated_activation_bwd_cpu, p);
-  } else {
-    const auto p = make<5>(y_shape, dim, dtype, threads, {{tx}, {tx, true}, {tgy}, {tgx}, {tgx, true}});
-    py::gil_scoped_release release;
-    GENFAST_CALL_CPU(gated_activation_bwd_cpu, p);
-  }
+  gate(y_shape, dim, dtype)
+      .backward({x, x_strides}, {cond, cond_strides}, {grad_y, grad_y_strides}, {grad_x, grad_x_strides},
+                [threads](auto p) {
+                  py::gil_scoped_release release;
+                  p.threads = usable_threads(threads);
+                  GENFAST_CALL_CPU(gated_activation_bwd_cpu, p);
+                });
 }
+
+#ifdef GENFAST_WITH_CUDA
+void fwd_cuda(uintptr_t x, const py::tuple& x_strides, uintptr_t cond, const py::tuple& cond_strides,
+              uintptr_t y, const py::tuple& y_shape, const py::tuple& y_strides, int64_t dim, int dtype,
+              int device, uintptr_t stream) {
+  gate(y_shape, dim, dtype)
+      .forward({x, x_strides}, {cond, cond_strides}, {y, y_strides}, [=](const auto& p) {
+        py::gil_scoped_release release;
+        const CudaDevice current(device);
+        gated_activation_fwd_cuda(p, reinterpret_cast<cudaStream_t>(stream));
+      });
+}
+
+void bwd_cuda(uintptr_t x, const py::tuple& x_strides, uintptr_t cond, const py::tuple& cond_strides,
+              uintptr_t grad_y, const py::tuple& y_shape, const py::tuple& grad_y_strides,
+              uintptr_t grad_x, const py::tuple& grad_x_strides, int64_t dim, int dtype, int device,
+              uintptr_t stream) {
+  gate(y_shape, dim, dtype)
+      .backward({x, x_strides}, {cond, cond_strides}, {grad_y, grad_y_strides}, {grad_x, grad_x_strides},
+                [=](const auto& p) {
+                  py::gil_scoped_release release;
+                  const CudaDevice current(device);
+                  gated_activation_bwd_cuda(p, reinterpret_cast<cudaStream_t>(stream));
+                });
+}
+#endif
 
 }  // namespace
 
 void bind_gated(py::module_& m) {
   m.def("gated_activation_fwd", &fwd);
   m.def("gated_activation_bwd", &bwd);
+#ifdef GENFAST_WITH_CUDA
+  m.def("gated_activation_fwd_cuda", &fwd_cuda);
+  m.def("gated_activation_bwd_cuda", &bwd_cuda);
+#endif
 }
 
 }  // namespace genfast

@@ -16,25 +16,59 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genfast import _C
+
 _LIBRARY = torch.library.Library("genfast", "DEF")
 
 # Element types and their codes in csrc/common/dtype.h.
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
-def define(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+#: The CUDA architectures in this build, e.g. ["80", "90a"]; empty if it has no CUDA code.
+CUDA_ARCHITECTURES = _C.build_info()["cuda_archs"].split()
+
+#: The CUDA kernel of every op, whether or not this build can run it.
+CUDA_KERNELS: dict[str, Callable[..., Any]] = {}
+
+
+def define(
+    schema: str,
+    *,
+    cuda: Callable[..., Any],
+    cpu: Callable[..., Any] | None = None,
+    fake: Callable[..., Any],
+) -> Callable[..., Any]:
     """Registers an op and returns it.
 
     Args:
         schema: e.g. "twice(Tensor x) -> Tensor".
-        cpu: the kernel for CPU tensors.
+        cuda: the kernel for CUDA tensors; in a build without CUDA code, calls raise instead.
+        cpu: the kernel for CPU tensors, if there is one.
         fake: the same signature; returns empty tensors of the right shape, dtype and strides.
     """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
-    _LIBRARY.impl(name, cpu, "CPU")
+    if cpu is not None:
+        _LIBRARY.impl(name, cpu, "CPU")
+    CUDA_KERNELS[name] = cuda
+    _LIBRARY.impl(name, cuda if CUDA_ARCHITECTURES else _without_cuda(name), "CUDA")
     torch.library.register_fake(f"genfast::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.genfast, name).default  # type: ignore[no-any-return]
+
+
+def _without_cuda(name: str) -> Callable[..., Any]:
+    def refuse(*args: Any) -> Any:
+        raise RuntimeError(
+            f"{name}: the tensors are on a GPU, but this build of genfast has no CUDA code; "
+            f"rebuild it with GENFAST_CUDA=on (needs nvcc), or move the tensors to the CPU"
+        )
+
+    return refuse
+
+
+def device_and_stream(x: Tensor) -> tuple[int, int]:
+    """Where a CUDA kernel on `x` runs: the index of its device, the handle of the current stream."""
+    return x.device.index, torch.cuda.current_stream(x.device).cuda_stream
 
 
 def vmap_rule(name: str, rule: Callable[..., Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,21 +55,23 @@ def gated_activation(x: Tensor, cond: Tensor | None = None, *, dim: int = 1) -> 
         raise ValueError(
             f"x must have an even size along dim={dim} to be split in halves, got shape {tuple(x.shape)}"
         )
-    if cond is not None:
-        cond = _checked_cond(x, cond, dim)
+    cond = checked_cond(cond, x, x.shape)
     return _gated_activation(x, cond, dim)  # type: ignore[no-any-return]
 
 
-def _checked_cond(x: Tensor, cond: Tensor, dim: int) -> Tensor:
+def checked_cond(cond: Tensor | None, x: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """A condition for a gate of `shape`, computed from `x`; cast to its dtype under autocast."""
+    if cond is None:
+        return None
     _native.check_tensor("cond", cond)
     if _native.autocast_active(x):
         cond = cond.to(x.dtype)
     _native.check_like("cond", cond, "x", x)
-    missing = x.ndim - cond.ndim
-    sizes = zip(x.shape[max(missing, 0) :], cond.shape, strict=False)
+    missing = len(shape) - cond.ndim
+    sizes = zip(shape[max(missing, 0) :], cond.shape, strict=False)
     if missing < 0 or any(c not in (1, n) for n, c in sizes):
         raise ValueError(
-            f"cond of shape {tuple(cond.shape)} does not broadcast to x of shape {tuple(x.shape)}"
+            f"cond of shape {tuple(cond.shape)} does not broadcast to the gate's {tuple(shape)}"
         )
     return cond
 
@@ -92,30 +94,50 @@ def _cond_operand(x: Tensor, cond: Tensor | None) -> tuple[int, Sequence[int]]:
     return cond.data_ptr(), cond.expand(x.shape).stride()
 
 
-def _forward_cpu(x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
+def _forward_kernel(
+    x: Tensor, cond: Tensor | None, dim: int, kernel: Callable[..., None], *place: int
+) -> Tensor:
     y = _empty_half(x, dim)
     cond_address, cond_strides = _cond_operand(x, cond)
-    _C.gated_activation_fwd(
+    kernel(
         x.data_ptr(), x.stride(), cond_address, cond_strides,
-        y.data_ptr(), y.shape, y.stride(),
-        dim, _native.DTYPES[x.dtype], torch.get_num_threads(),
+        y.data_ptr(), y.shape, y.stride(), dim, _native.DTYPES[x.dtype], *place,
     )  # fmt: skip
     return y
+
+
+def _forward_cpu(x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
+    return _forward_kernel(x, cond, dim, _C.gated_activation_fwd, torch.get_num_threads())
+
+
+def _forward_cuda(x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
+    return _forward_kernel(x, cond, dim, _C.gated_activation_fwd_cuda, *_native.device_and_stream(x))
 
 
 def _forward_fake(x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
     return _empty_half(x, dim)
 
 
-def _backward_cpu(grad: Tensor, x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
+def _backward_kernel(
+    grad: Tensor, x: Tensor, cond: Tensor | None, dim: int, kernel: Callable[..., None], *place: int
+) -> Tensor:
     grad_x = torch.empty_like(x)
     cond_address, cond_strides = _cond_operand(x, cond)
-    _C.gated_activation_bwd(
+    kernel(
         x.data_ptr(), x.stride(), cond_address, cond_strides,
         grad.data_ptr(), grad.shape, grad.stride(), grad_x.data_ptr(), grad_x.stride(),
-        dim, _native.DTYPES[x.dtype], torch.get_num_threads(),
+        dim, _native.DTYPES[x.dtype], *place,
     )  # fmt: skip
     return grad_x
+
+
+def _backward_cpu(grad: Tensor, x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
+    return _backward_kernel(grad, x, cond, dim, _C.gated_activation_bwd, torch.get_num_threads())
+
+
+def _backward_cuda(grad: Tensor, x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
+    place = _native.device_and_stream(x)
+    return _backward_kernel(grad, x, cond, dim, _C.gated_activation_bwd_cuda, *place)
 
 
 def _backward_fake(grad: Tensor, x: Tensor, cond: Tensor | None, dim: int) -> Tensor:
@@ -125,11 +147,13 @@ def _backward_fake(grad: Tensor, x: Tensor, cond: Tensor | None, dim: int) -> Te
 _forward_op = _native.define(
     "gated_activation(Tensor x, Tensor? cond, int dim) -> Tensor",
     cpu=_forward_cpu,
+    cuda=_forward_cuda,
     fake=_forward_fake,
 )
 _backward_op = _native.define(
     "gated_activation_bwd(Tensor grad, Tensor x, Tensor? cond, int dim) -> Tensor",
     cpu=_backward_cpu,
+    cuda=_backward_cuda,
     fake=_backward_fake,
 )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genfast.ops import _native
-from genfast.ops.gated import gated_activation
+from genfast.ops import _native, masked_conv_native
+from genfast.ops.gated import checked_cond, gated_activation
 
 MaskType = Literal["A", "B"]
 Shift = Literal["down", "down_right"]
@@ -59,13 +60,8 @@ def masked_conv2d(
     >>> genfast.ops.masked_conv2d(x, weight, mask_type="A").shape
     torch.Size([1, 8, 5, 5])
     """
-    _check_conv(x, weight, bias)
+    _check_masked_conv(x, weight, bias, mask_type, colors, out_splits)
     kh, kw = weight.shape[2:]
-    if kh % 2 == 0 or kw % 2 == 0:
-        raise ValueError(f"weight must have an odd kernel, got {kh}x{kw}")
-    if mask_type not in ("A", "B"):
-        raise ValueError(f"mask_type must be 'A' or 'B', got {mask_type!r}")
-    _check_colors(weight, colors, out_splits)
     # Cast before it is cropped: torch.cat refuses fp16 under a bf16 autocast.
     live = _live_taps(_native.lower_precision(weight), mask_type, colors, out_splits)
     top, side = kh // 2, kw // 2
@@ -106,6 +102,13 @@ def gated_masked_conv2d(
     >>> genfast.ops.gated_masked_conv2d(x, weight, mask_type="B", colors=3).shape
     torch.Size([2, 6, 4, 4])
     """
+    _native.check_tensor("x", x, ndim=4)
+    if _has_kernel(x):
+        _check_masked_conv(x, weight, bias, mask_type, colors, 2)
+        x, weight = _native.lower_precision(x), _native.lower_precision(weight)
+        bias = None if bias is None else _native.lower_precision(bias)
+        cond = checked_cond(cond, x, (x.shape[0], weight.shape[0], *x.shape[2:]))
+        return masked_conv_native.gated_masked_conv2d(x, weight, bias, cond, mask_type, colors)
     y = masked_conv2d(x, weight, bias, mask_type=mask_type, colors=colors, out_splits=2)
     return gated_activation(y, cond)
 
@@ -184,6 +187,14 @@ def shifted_conv_transpose2d(
     return y[:, :, :height, :width]
 
 
+def _has_kernel(x: Tensor) -> bool:
+    """Whether the gated convolution has a kernel of its own there: on CUDA, except under torch.func.
+
+    The plain convolution is left to cuDNN, and which of the two is faster is still to be measured.
+    """
+    return x.device.type == "cuda" and not torch._C._are_functorch_transforms_active()
+
+
 def _live_taps(weight: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
     """The kernel down to its centre row (and, for a row kernel, column), dead taps zero.
 
@@ -243,6 +254,18 @@ def _check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool
         _native.check_like("weight", weight, "x", x)
         if bias is not None:
             _native.check_like("bias", bias, "x", x)
+
+
+def _check_masked_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mask_type: str, colors: int, out_splits: int
+) -> None:
+    _check_conv(x, weight, bias)
+    kh, kw = weight.shape[2:]
+    if kh % 2 == 0 or kw % 2 == 0:
+        raise ValueError(f"weight must have an odd kernel, got {kh}x{kw}")
+    if mask_type not in ("A", "B"):
+        raise ValueError(f"mask_type must be 'A' or 'B', got {mask_type!r}")
+    _check_colors(weight, colors, out_splits)
 
 
 def _check_colors(weight: Tensor, colors: int, out_splits: int) -> None:

@@ -65,6 +65,8 @@ class OpSpec:
     empty: Case  # with an empty batch
     autocast: str  # "input": computes in the dtype of x; "lower": in autocast's
     registered: tuple[Registered, ...] = ()  # empty for a composition of other ops
+    cuda_only: tuple[Registered, ...] = ()  # ops without a CPU kernel, tested by emulation
+    kernel: Callable[..., Tensor] | None = None  # runs our CUDA kernels where `op` would not
     constant: frozenset[str] = frozenset()  # arguments without a gradient
     fill: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)  # normal where absent
     # Elements whose values must not matter and whose gradient is zero, by argument.

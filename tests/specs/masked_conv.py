@@ -8,10 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
-from specs.base import COMMON, Bad, Case, OpSpec, ones
+from specs.base import COMMON, Bad, Case, OpSpec, Registered, ones
 from torch import Tensor
 
 import genfast
+from genfast.ops import masked_conv_native
 
 
 def small_weight(shape: tuple[int, ...], **options: Any) -> Tensor:
@@ -106,8 +107,36 @@ def _masked_bad(with_splits: bool) -> tuple[Bad, ...]:
     )
 
 
+def _native_conv(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
+    return masked_conv_native.masked_conv2d(x, weight, bias, mask_type, colors, out_splits)
+
+
+def _conv_arguments(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
+    return x, weight, bias, mask_type, colors, out_splits
+
+
+def _bwd_input_arguments(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
+    grad = x.new_ones(x.shape[0], weight.shape[0], *x.shape[2:])
+    return grad, weight, mask_type, colors, out_splits
+
+
+def _bwd_weight_arguments(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
+    grad = x.new_ones(x.shape[0], weight.shape[0], *x.shape[2:])
+    return grad, x, list(weight.shape[2:]), mask_type, colors, out_splits
+
+
+def _gated_arguments(x, weight, bias=None, cond=None, *, mask_type, colors=1):
+    return x, weight, bias, cond, mask_type, colors
+
+
 MASKED = OpSpec(
     name="masked_conv2d",
+    kernel=_native_conv,
+    cuda_only=(
+        Registered("masked_conv2d", _conv_arguments),
+        Registered("masked_conv2d_bwd_input", _bwd_input_arguments),
+        Registered("masked_conv2d_bwd_weight", _bwd_weight_arguments),
+    ),
     arguments=("x", "weight", "bias"),
     cases=(
         Case("A", ((2, 2, 3, 4), (3, 2, 3, 3), (3,)), {"mask_type": "A"}),
@@ -135,6 +164,7 @@ MASKED = OpSpec(
 
 GATED_MASKED = OpSpec(
     name="gated_masked_conv2d",
+    cuda_only=(Registered("gated_masked_conv2d", _gated_arguments),),
     arguments=("x", "weight", "bias", "cond"),
     cases=(
         Case("A", ((2, 2, 3, 4), (4, 2, 3, 3), (4,), None), {"mask_type": "A"}),

@@ -1,0 +1,61 @@
+// Launching kernels: launch(kernel, grid, block, bytes of dynamic shared memory, stream, arguments...).
+//
+// Throws std::runtime_error with CUDA's words if the device refuses the launch; errors of the kernel
+// itself come with a later call, as always on CUDA. In the emulation a launch runs at once, and throws
+// EmulatorError. Part of cuda.h.
+#pragma once
+#include <stdexcept>
+#include <string>
+
+namespace genfast::cuda {
+
+#ifndef CUDA_HOST_EMU
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+#endif
+
+template <class... Parameters, class... Arguments>
+void launch_kernel(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t smem,
+                   cudaStream_t stream, const Arguments&... arguments) {
+#ifdef CUDA_HOST_EMU
+  (void)stream;
+  ::genfast::emulation::launch(cooperative, grid, block, smem,
+                               [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  if (smem > 48 * 1024) {  // more must be asked for
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(smem)),
+          "cudaFuncSetAttribute");
+  }
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = smem;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = cooperative ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...),
+        "cudaLaunchKernelEx");
+#endif
+}
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
+            const Arguments&... arguments) {
+  launch_kernel(false, kernel, grid, block, smem, stream, arguments...);
+}
+
+// All blocks are on the device at once, so that they may wait for each other (grid_sync, spin loops).
+// Refused if they do not fit.
+template <class... Parameters, class... Arguments>
+void launch_coop(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
+                 const Arguments&... arguments) {
+  launch_kernel(true, kernel, grid, block, smem, stream, arguments...);
+}
+
+}  // namespace genfast::cuda

@@ -1,0 +1,10 @@
+// common/cuda_device.h where there is no device: the emulation has one, which runs everything.
+#include "common/cuda_device.h"
+
+namespace genfast {
+
+CudaDevice::CudaDevice(int device) : previous_(device) {}
+CudaDevice::~CudaDevice() = default;
+CudaVersions cuda_versions() { return {0, 0}; }
+
+}  // namespace genfast

@@ -1,0 +1,9 @@
+// The tensor-core convolutions in fp16; a file a format keeps compilation short.
+#include "masked_conv/weight_gradient.h"
+
+namespace genfast::conv {
+
+template void launch_implicit_gemm<Fp16Path>(const ImplicitGemm&, bool, bool, cudaStream_t);
+template void launch_weight_gradient<Fp16Path>(const WeightGradient&, bool, cudaStream_t);
+
+}  // namespace genfast::conv

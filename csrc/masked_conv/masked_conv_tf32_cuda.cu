@@ -1,0 +1,9 @@
+// The tensor-core convolutions in fp32 in TF32; a file a format keeps compilation short.
+#include "masked_conv/weight_gradient.h"
+
+namespace genfast::conv {
+
+template void launch_implicit_gemm<Tf32Path>(const ImplicitGemm&, bool, bool, cudaStream_t);
+template void launch_weight_gradient<Tf32Path>(const WeightGradient&, bool, cudaStream_t);
+
+}  // namespace genfast::conv
