@@ -10,6 +10,7 @@ Registration goes through `Library.define/impl`: the `custom_op` decorator costs
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def define(
     cuda: Callable[..., Any],
     cpu: Callable[..., Any] | None = None,
     fake: Callable[..., Any],
-) -> Callable[..., Any]:
+) -> torch._ops.OpOverload:
     """Registers an op and returns it.
 
     Args:
@@ -89,7 +90,7 @@ def batch_first(value: Tensor, batch_dim: int | None, size: int) -> Tensor:
 
 
 def differentiable(
-    op: Callable[..., Any],
+    op: torch._ops.OpOverload,
     backward: Callable[..., Sequence[Tensor | None]],
     name: str,
 ) -> Callable[..., Any]:
@@ -106,6 +107,11 @@ def differentiable(
 
     def forward(*args: Any) -> Any:
         return op(*args)
+
+    # Dynamo tells by the number of parameters whether forward takes a context.
+    names = [argument.name for argument in op._schema.arguments]
+    by_name = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    forward.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(*(a for a in inputs if isinstance(a, Tensor)))
@@ -131,6 +137,8 @@ def differentiable(
     apply = super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
     def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function.apply(*args)  # type: ignore[attr-defined]
         # Inside torch.func transforms requires_grad says nothing about the outer levels.
         if torch._C._are_functorch_transforms_active():
             return function.apply(*args)  # type: ignore[attr-defined]
@@ -138,8 +146,6 @@ def differentiable(
             a.requires_grad for a in args if isinstance(a, Tensor)
         ):
             return op(*args)  # 3 us less
-        if torch.compiler.is_compiling():
-            return function.apply(*args)  # type: ignore[attr-defined]
         return apply(*args)
 
     return call
@@ -168,7 +174,7 @@ def check_tensor(name: str, value: Any, *, ndim: int | None = None) -> None:
 
 def check_int(name: str, value: Any) -> None:
     """Raises unless `value` is an int."""
-    if not isinstance(value, int | torch.SymInt):
+    if not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name} must be an int, got {value!r}")
 
 

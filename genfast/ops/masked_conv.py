@@ -192,7 +192,9 @@ def _has_kernel(x: Tensor) -> bool:
 
     The plain convolution is left to cuDNN, and which of the two is faster is still to be measured.
     """
-    return x.device.type == "cuda" and not torch._C._are_functorch_transforms_active()
+    if x.device.type != "cuda" or torch.compiler.is_compiling():
+        return x.device.type == "cuda"
+    return not torch._C._are_functorch_transforms_active()
 
 
 def _live_taps(weight: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:

@@ -1,4 +1,5 @@
-// Kernels that are right, one for each thing the emulation does; see workloads.cu. Arrays are row-major.
+// Kernels that are right, one for each thing the emulation does; see workloads.cu and
+// tensor_workloads.cu. Arrays are row-major.
 #pragma once
 #include <cstdint>
 
