@@ -10,7 +10,6 @@ Registration goes through `Library.define/impl`: the `custom_op` decorator costs
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,9 +76,8 @@ def vmap_rule(name: str, rule: Callable[..., Any]) -> None:
 
     torch 2.4, which has no such registry, loops over the batch instead, with a warning.
     """
-    register = getattr(torch.library, "register_vmap", None)
-    if register is not None:
-        register(f"genfast::{name}", rule, lib=_LIBRARY)
+    if not _TORCH_2_4:
+        torch.library.register_vmap(f"genfast::{name}", rule, lib=_LIBRARY)
 
 
 def batch_first(value: Tensor, batch_dim: int | None, size: int) -> Tensor:
@@ -108,11 +106,6 @@ def differentiable(
     def forward(*args: Any) -> Any:
         return op(*args)
 
-    # Dynamo tells by the number of parameters whether forward takes a context.
-    names = [argument.name for argument in op._schema.arguments]
-    by_name = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-    forward.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
-
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(*(a for a in inputs if isinstance(a, Tensor)))
         ctx.others = tuple(None if isinstance(a, Tensor) else (a,) for a in inputs)
@@ -137,18 +130,28 @@ def differentiable(
     apply = super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling():
-            return function.apply(*args)  # type: ignore[attr-defined]
         # Inside torch.func transforms requires_grad says nothing about the outer levels.
-        if torch._C._are_functorch_transforms_active():
+        if transforms_active():
             return function.apply(*args)  # type: ignore[attr-defined]
         if not torch.is_grad_enabled() or not any(
             a.requires_grad for a in args if isinstance(a, Tensor)
         ):
             return op(*args)  # 3 us less
+        if torch.compiler.is_compiling():
+            return function.apply(*args)  # type: ignore[attr-defined]
         return apply(*args)
 
     return call
+
+
+_TORCH_2_4 = not hasattr(torch.library, "register_vmap")
+
+
+def transforms_active() -> bool:
+    """Whether a torch.func transform is under way. torch 2.4 cannot trace the question."""
+    if _TORCH_2_4 and torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active()
 
 
 def sum_to(grad: Tensor, like: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -192,9 +191,7 @@ def _has_kernel(x: Tensor) -> bool:
 
     The plain convolution is left to cuDNN, and which of the two is faster is still to be measured.
     """
-    if x.device.type != "cuda" or torch.compiler.is_compiling():
-        return x.device.type == "cuda"
-    return not torch._C._are_functorch_transforms_active()
+    return x.device.type == "cuda" and not _native.transforms_active()
 
 
 def _live_taps(weight: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
