@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 import torch
 
 from genfast import _C
+
+if TYPE_CHECKING:
+    from genfast.training import Trainer
 
 # The same examples in every run, in CI and at a desk: a red test can be run again and stays red.
 # GENFAST_HYPOTHESIS=explore looks for new ones.
@@ -46,6 +50,16 @@ def threads_restored() -> Iterator[None]:
     """A test that wants more threads sets them; they are put back."""
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A run of training that nothing interrupted."""
+    from training_runs import start  # the op tests of a wheel do without what training needs
+
+    trainer = start(tmp_path_factory.mktemp("whole"))
+    assert trainer.run()
+    return trainer
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""Small runs that the tests of training share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genfast.training import (
+    TrainConfig,
+    Trainer,
+)
+
+# 10 steps an epoch; small enough that a step takes a few milliseconds.
+TINY: dict[str, Any] = {
+    "data": "digits",
+    "levels": 2,
+    "channels": 4,
+    "layers": 2,
+    "batch_size": 120,
+    "sample_every": 0,
+    "epochs": 2,
+    "seed": 7,
+    "lr": 1e-2,
+    "conditional": True,
+}
+
+
+def start(run_dir: Path, **settings: Any) -> Trainer:
+    return Trainer.start(TrainConfig(**{**TINY, **settings}), run_dir, quiet=True)
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def assert_same_run(trainer: Trainer, other: Trainer) -> None:
+    """Equal to the bit: losses of every step, weights, optimiser state."""
+    assert trainer.history.losses == other.history.losses
+    for name, tensor in weights(trainer).items():
+        assert torch.equal(tensor, other.model.state_dict()[name]), name
+    states = [t.optimizer.state_dict()["state"] for t in (trainer, other)]
+    assert states[0].keys() == states[1].keys()
+    for number, entries in states[0].items():
+        for key, value in entries.items():
+            assert torch.equal(value, states[1][number][key]), (number, key)
