@@ -21,7 +21,6 @@ hypothesis.settings.register_profile("fixed", deadline=None, max_examples=30, de
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("GENFAST_HYPOTHESIS", "fixed"))
 
-
 # Small tensors, so one thread, in fixtures of every scope too: the last bits of a convolution's gradient
 # depend on the number of threads.
 torch.set_num_threads(1)

@@ -30,7 +30,7 @@ from genfast.training.images import image_grid, save_png
 from genfast.training.report import render
 from genfast.training.trainer import Trainer, TrainingError
 
-#: The settings of the demo: about one minute on two idle cores, at most three anywhere.
+#: The settings of the demo: about one minute on two idle cores; a slow machine is cut off after five.
 DEMO_CONFIG = TrainConfig(
     data="digits",
     conditional=True,
