@@ -1,0 +1,6 @@
+"""What the command returns to the shell: 0 is success."""
+
+from __future__ import annotations
+
+MISTAKE = 2  # of the user: a flag, a file, a setting
+INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
