@@ -51,6 +51,12 @@ def threads_restored() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers_kept() -> None:
+    """Code that inductor of torch 2.4 compiles is linked so that loading it flushes them to zero."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """A run of training that nothing interrupted."""

@@ -76,7 +76,7 @@ def vmap_rule(name: str, rule: Callable[..., Any]) -> None:
 
     torch 2.4, which has no such registry, loops over the batch instead, with a warning.
     """
-    if not _TORCH_2_4:
+    if not TORCH_2_4:
         torch.library.register_vmap(f"genfast::{name}", rule, lib=_LIBRARY)
 
 
@@ -144,12 +144,13 @@ def differentiable(
     return call
 
 
-_TORCH_2_4 = not hasattr(torch.library, "register_vmap")
+#: What torch 2.4 lacks: vmap rules of registered ops, some tracing, messages of traced errors.
+TORCH_2_4 = not hasattr(torch.library, "register_vmap")
 
 
 def transforms_active() -> bool:
     """Whether a torch.func transform is under way. torch 2.4 cannot trace the question."""
-    if _TORCH_2_4 and torch.compiler.is_compiling():
+    if TORCH_2_4 and torch.compiler.is_compiling():
         return False
     return torch._C._are_functorch_transforms_active()
 
