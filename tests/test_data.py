@@ -141,7 +141,7 @@ def test_missing_mnist_says_which_files_go_where(tmp_path: Path) -> None:
         (
             "t10k-images-idx3",
             lambda b: idx_bytes(np.zeros((4, 5, 5), np.uint8)),
-            "differ in size",
+            "differ in shape",
         ),
         ("t10k-images-idx3", lambda b: idx_bytes(np.zeros((0, 4, 3), np.uint8)), "no images"),
     ],
@@ -191,7 +191,7 @@ def test_npz_layouts(tmp_path: Path, layout: str) -> None:
 
 
 def test_npz_with_its_own_test_set_and_labels(tmp_path: Path) -> None:
-    train, test = pixels(12, 4, 4), pixels(3, 4, 4)
+    train, test = np.split(pixels(15, 4, 4), [12])
     labels = np.arange(12, dtype=np.uint8) % 3
     np.savez(
         tmp_path / "a.npz",
@@ -227,7 +227,7 @@ def test_npz_with_its_own_test_set_and_labels(tmp_path: Path) -> None:
         (
             {
                 "train_images": pixels(12, 4, 4),
-                "test_images": pixels(3, 4, 4),
+                "test_images": 255 - pixels(3, 4, 4),
                 "train_labels": np.zeros(12, int),
             },
             "labels for only one",

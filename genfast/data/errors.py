@@ -1,0 +1,32 @@
+"""The one error of the data floor, and the check that a data set fits this machine."""
+
+from __future__ import annotations
+
+import os
+
+#: No named data set is a tenth of this: what a damaged or hostile file may claim at most, in bytes.
+LARGEST_NAMED_SET = 2**31
+
+
+class DataError(ValueError):
+    """A data set is unknown, missing, corrupt or of the wrong form; the message names the file."""
+
+
+def refuse_beyond(limit: int, where: object, needed: int) -> None:
+    """Raise `DataError` if `needed` bytes are more than `limit`, before any of them is set aside.
+
+    >>> refuse_beyond(2**31, "mnist.gz", 100 * 10**9)
+    Traceback (most recent call last):
+    ...
+    genfast.data.errors.DataError: mnist.gz: would need 100.0 GB of memory, at most 2.1 GB are accepted
+    """
+    if needed > limit:
+        raise DataError(
+            f"{where}: would need {needed / 1e9:.1f} GB of memory, "
+            f"at most {limit / 1e9:.1f} GB are accepted"
+        )
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine: more than that no set of a user's own images may need."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
