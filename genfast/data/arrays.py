@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genfast.data.assemble import Part, Stored, array_part, warn_of_shared
-from genfast.data.errors import DataError, machine_memory, refuse_beyond
+from genfast.data.errors import DataError, memory_limit, refuse_beyond
 from genfast.data.options import ImageOptions
 
 _Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -30,7 +30,7 @@ def load_npz(path: Path, options: ImageOptions) -> Stored:
     """
     prefixes = _PREFIXES.values()
     wanted = [prefix + kind for prefix in prefixes for kind in ("images", "labels")]
-    arrays = read_npz(path, wanted, machine_memory())
+    arrays = read_npz(path, wanted, memory_limit())
     parts = {
         part: _part(path, arrays, prefix, options)
         for part, prefix in _PREFIXES.items()

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from genfast.data.errors import DataError
 
-_BINARISE, _FLIP = 1, 2
-_FIXED_SEED = 0  # of draws made once: part of every published figure, it may never change
+# Purposes. The draws made once are part of every published figure: they may never change.
+_BINARISE_EACH_EPOCH, _FLIP, _BINARISE_ONCE = 1, 2, 3
 _CHUNK = 4096  # images drawn at a time
 
 
@@ -37,19 +37,25 @@ def binarised(values: Tensor, source_levels: int, seed: int, epoch: int, numbers
     >>> binarised(ends, 256, seed=0, epoch=0, numbers=torch.tensor([3])).flatten().tolist()
     [0, 1]
     """
+    return _binarised(values, source_levels, _BINARISE_EACH_EPOCH, seed, epoch, numbers)
+
+
+def binarised_once(values: Tensor, source_levels: int, part: int, numbers: Tensor) -> Tensor:
+    """`binarised` by a draw that never changes; `part` keeps training and test images apart."""
+    return _binarised(values, source_levels, _BINARISE_ONCE, 0, part, numbers)
+
+
+def _binarised(
+    values: Tensor, source_levels: int, purpose: int, seed: int, epoch: int, numbers: Tensor
+) -> Tensor:
     # Of 2^16 equally likely draws, so many are below: from none for black to all for white.
     below = (torch.arange(source_levels) * 2.0**16 / (source_levels - 1)).round().to(torch.int32)
     bits = torch.empty_like(values, memory_format=torch.contiguous_format)
     for start in range(0, len(values), _CHUNK):
         part = slice(start, start + _CHUNK)
-        draws = _words16(_BINARISE, seed, epoch, numbers[part], values[0].numel())
+        draws = _words16(purpose, seed, epoch, numbers[part], values[0].numel())
         bits[part] = draws.reshape(values[part].shape) < below[values[part].int()]
     return bits
-
-
-def binarised_once(values: Tensor, source_levels: int, part: int, numbers: Tensor) -> Tensor:
-    """`binarised` by a seed that never changes; `part` keeps training and test images apart."""
-    return binarised(values, source_levels, _FIXED_SEED, part, numbers)
 
 
 def flipped(images: Tensor, seed: int, epoch: int, numbers: Tensor) -> Tensor:

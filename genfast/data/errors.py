@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 #: No named data set is a tenth of this: what a damaged or hostile file may claim at most, in bytes.
 LARGEST_NAMED_SET = 2**31
+
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class DataError(ValueError):
@@ -27,6 +30,11 @@ def refuse_beyond(limit: int, where: object, needed: int) -> None:
         )
 
 
-def machine_memory() -> int:
-    """Bytes of memory of this machine: more than that no set of a user's own images may need."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def memory_limit() -> int:
+    """Bytes that a user's own images may need: half of this machine's or container's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        allowed = _CONTAINER_LIMIT.read_text().strip()
+    except OSError:
+        allowed = ""
+    return min(memory, int(allowed) if allowed.isdigit() else memory) // 2

@@ -27,6 +27,8 @@ def load_folder(path: Path, options: ImageOptions) -> Stored:
     Folders `train` and `val` and/or `test` in it are taken as the parts. Where all pictures of the
     part lie in two or more folders, these are their classes, numbered in alphabetical order.
     """
+    if all((path / f"train{domain}").is_dir() for domain in "AB"):
+        raise DataError(f"{path}: has two domains, A and B: use load_paired or load_unpaired")
     roots = part_folders(path)
     files = {part: find_pictures(folder) for part, folder in roots.items()}
     classes = _classes(roots["train"], files["train"])

@@ -76,13 +76,14 @@ class ImageData:
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(chosen):
             found = f"{int(index.min())} to {int(index.max())}"
             raise ValueError(f"index must be from 0 to {len(chosen) - 1} in {split}, got {found}")
-        images, labels = take(chosen, index).images, take(chosen, index).labels
+        taken = take(chosen, index)
+        images = taken.images
         if split == "train" and self.intensities is not None:
             values = self.intensities[index]
             images = binarised(values, self.intensity_levels, seed, epoch, index)
         if split == "train" and self.flip:
             images = flipped(images, seed, epoch, index)
-        return images, labels
+        return images, taken.labels
 
 
 def quantise(values: Tensor, source_levels: int, levels: int | None = None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def read_pickle(where: object, content: bytes) -> dict[bytes, Any]:
     Raises `DataError` naming `where`. Nothing that the pickle asks for is imported or called.
     """
     try:
+        _check_memo(content)
         value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # on damaged pickles the unpickler raises nearly every kind there is
         raise DataError(f"{where}: not a pickle of arrays that can be read ({error})") from error
@@ -69,6 +71,13 @@ def read_pickle(where: object, content: bytes) -> dict[bytes, Any]:
         raise DataError(f"{where}: must hold a dictionary, found {type(value).__name__}")
     # Python 3 writes str where Python 2 wrote bytes.
     return {key.encode() if isinstance(key, str) else key: item for key, item in value.items()}
+
+
+def _check_memo(content: bytes) -> None:
+    """The unpickler sets aside a table as long as the largest number that a pickle stores under."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+            raise pickle.UnpicklingError(f"stores under number {argument}")
 
 
 def uint8_array(where: object, value: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:

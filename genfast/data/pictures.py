@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from genfast.data.assemble import Part, to_tensor
-from genfast.data.errors import DataError, machine_memory, refuse_beyond
+from genfast.data.errors import DataError, memory_limit, refuse_beyond
 from genfast.data.extras import require
 from genfast.data.options import ImageOptions
 from genfast.data.shaping import fitted, fitted_size
@@ -98,7 +98,7 @@ def read_pictures(
     width, height = fitted_size(size, options)
     shape = (len(files), 3 if form.mode == "RGB" else 1, height, width)
     where = f"{files[0].parent} and further pictures: {shape}"
-    refuse_beyond(machine_memory(), where, len(files) * shape[1] * height * width)
+    refuse_beyond(memory_limit(), where, len(files) * shape[1] * height * width)
     images = torch.empty(shape, dtype=torch.uint8)
 
     def read(number: int) -> bytes:
