@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_files import idx_bytes, pixels, write_mnist, write_pictures
 from PIL import Image
 
 from genfast.data import DATASETS, DataError, load, quantise
@@ -22,25 +23,6 @@ from genfast.data.idx import read_idx
 @pytest.fixture(autouse=True)
 def _no_data_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GENFAST_DATA", raising=False)
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-def write_mnist(folder: Path, train: int = 12, test: int = 4, packed: bool = False) -> None:
-    """A small MNIST: image i is filled with the value i, its label is i % 10."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, count in (("train", train), ("t10k", test)):
-        values = np.arange(count, dtype=np.uint8)
-        images = np.broadcast_to(values[:, None, None], (count, 4, 3))
-        for name, array in (("images-idx3", images), ("labels-idx1", values % 10)):
-            content = idx_bytes(np.ascontiguousarray(array))
-            path = folder / f"{part}-{name}-ubyte"
-            if packed:
-                path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
-            else:
-                path.write_bytes(content)
 
 
 # -- levels ----------------------------------------------------------------------------------------
@@ -167,10 +149,6 @@ def test_idx_does_not_believe_a_header_of_terabytes(tmp_path: Path) -> None:
 # -- npz -------------------------------------------------------------------------------------------
 
 
-def pixels(count: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
-
-
 @pytest.mark.parametrize("layout", ["NHW", "NHWC", "NCHW", "NHW1"])
 def test_npz_layouts(tmp_path: Path, layout: str) -> None:
     channels = 3 if "C" in layout else 1
@@ -276,12 +254,6 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
 
 
 # -- folder ----------------------------------------------------------------------------------------
-
-
-def write_pictures(folder: Path, arrays: np.ndarray) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, array in enumerate(arrays):
-        Image.fromarray(array).save(folder / f"{number:02}.png")
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3)])

@@ -15,7 +15,8 @@ from genfast.data.reading import Layout, locate, open_packed, read_at_most
 
 _SIDE = 28
 _PLACES = (".", "binarized-mnist", "binarized_mnist", "BinarizedMNIST", "MNIST", "mnist")
-_LAYOUT = Layout(tuple(f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")), _PLACES)
+_NAMES = tuple(f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test"))
+_LAYOUT = Layout(_NAMES, _PLACES, packed=True)
 
 
 def load_binarized_mnist(data_dir: Path | None, options: ImageOptions) -> Stored:

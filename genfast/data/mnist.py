@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ def load_kmnist(data_dir: Path | None, options: ImageOptions) -> Stored:
 
 
 def _load(name: str, data_dir: Path | None, options: ImageOptions, *more: Layout) -> Stored:
-    _, paths = locate(name, data_dir, (Layout(_IDX_NAMES, _FOLDERS[name], idx=True), *more))
+    _, paths = locate(name, data_dir, (Layout(_IDX_NAMES, _FOLDERS[name], packed=True), *more))
     train, test = (_part(paths[first], paths[first + 1], options) for first in (0, 2))
     parts = {"train": train, "test": test}
     return Stored(name, paths[0].parent, parts, num_classes=10, in_order=True)
@@ -68,7 +67,9 @@ def _part(images_path: Path, labels_path: Path, options: ImageOptions) -> Part:
 def _array(path: Path, dims: int) -> Tensor:
     if path.suffix != ".npz":
         return read_idx(path, dims)
-    array: np.ndarray[Any, Any] = read_npz(path, ("arr_0",), LARGEST_NAMED_SET)["arr_0"]
+    array = read_npz(path, ("arr_0",), LARGEST_NAMED_SET).get("arr_0")
+    if array is None:
+        raise DataError(f"{path}: has no array `arr_0`")
     if array.dtype != np.uint8 or array.ndim != dims:
         raise DataError(
             f"{path}: array `arr_0` must be uint8 in {dims} dimensions, "

@@ -76,7 +76,7 @@ def read_pickle(where: object, content: bytes) -> dict[bytes, Any]:
 def _check_memo(content: bytes) -> None:
     """The unpickler sets aside a table as long as the largest number that a pickle stores under."""
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError(f"stores under number {argument}")
 
 

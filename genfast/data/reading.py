@@ -14,20 +14,21 @@ from genfast.data.errors import DataError
 class Layout:
     """One way in which a data set comes: all the files `names` in any one of `folders`.
 
-    A folder "." is `data_dir` itself. An `idx` file may also end in .gz, and have a dot before "idx".
+    A folder "." is `data_dir` itself. `packed` files may also end in .gz, and have a dot
+    before "idx" in their names.
     """
 
     names: tuple[str, ...]
     folders: tuple[str, ...]
-    idx: bool = False
+    packed: bool = False
 
     def __str__(self) -> str:
-        return ", ".join(self.names) + (" (each as it is or with .gz)" if self.idx else "")
+        return ", ".join(self.names) + (" (each as it is or with .gz)" if self.packed else "")
 
     def path(self, folder: Path, name: str) -> Path | None:
         """The file `name` in `folder`, None if it is not there."""
-        names = [name, name.replace("-idx", ".idx")] if self.idx else [name]
-        names += [f"{name}.gz" for name in names] if self.idx else []
+        names = [name, name.replace("-idx", ".idx")] if self.packed else [name]
+        names += [f"{name}.gz" for name in names] if self.packed else []
         return next((folder / name for name in names if (folder / name).exists()), None)
 
 
