@@ -116,8 +116,7 @@ def test_kmnist_of_the_wrong_form(tmp_path: Path) -> None:
 
 
 def amat(bits: np.ndarray) -> bytes:
-    return b"".join(b" ".join(b"1" if bit else b"0" for bit in row) + b" 
-" for row in bits)
+    return b"".join(b" ".join(b"1" if bit else b"0" for bit in row) + b" \n" for row in bits)
 
 
 @pytest.mark.parametrize("packed", [False, True])

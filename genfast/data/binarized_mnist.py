@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from genfast.data.assemble import Part, Stored, array_part
-from genfast.data.errors import LARGEST_NAMED_SET, DataError, refuse_beyond
+from genfast.data.errors import DataError, refuse_beyond
 from genfast.data.options import ImageOptions
 from genfast.data.reading import Layout, locate, open_packed, read_at_most
 
 _SIDE = 28
+_LARGEST_FILE = 2**28  # three times the training file
 _PLACES = (".", "binarized-mnist", "binarized_mnist", "BinarizedMNIST", "MNIST", "mnist")
 _NAMES = tuple(f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test"))
 _LAYOUT = Layout(_NAMES, _PLACES, packed=True)
@@ -31,10 +32,10 @@ def _read(path: Path, options: ImageOptions) -> Part:
     """Lines of 784 characters 0 or 1 with blanks between them."""
     try:
         with open_packed(path) as file:
-            content = bytes(read_at_most(file, LARGEST_NAMED_SET + 1))
+            content = bytes(read_at_most(file, _LARGEST_FILE + 1))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read, is it damaged? ({error})") from error
-    refuse_beyond(LARGEST_NAMED_SET, path, len(content))
+    refuse_beyond(_LARGEST_FILE, path, len(content))
     lines = content.split(b"\n")
     lines = lines if lines[-1].strip() else lines[:-1]
     for number, line in enumerate(lines, 1):
