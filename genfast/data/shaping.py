@@ -23,7 +23,7 @@ def fitted(picture: Any, options: ImageOptions, where: object) -> Any:
     if options.image_size is not None:
         short = min(picture.size)
         left, top = ((side - short) / 2 for side in picture.size)
-        # The centre square alone is resized: the same as to resize all and then crop, for less.
+        # Only the centre is computed; the filter sees beyond it, as if all had been resized.
         square = (left, top, left + short, top + short)
         size = (options.image_size, options.image_size)
         picture = picture.resize(size, require("PIL.Image").Resampling.BICUBIC, box=square)
