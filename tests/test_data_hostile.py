@@ -29,7 +29,7 @@ from data_files import (
 from PIL import Image
 from scipy.io import savemat
 
-from genfast.data import DataError, cifar10, errors, load
+from genfast.data import DataError, binarized_mnist, cifar10, errors, load
 from genfast.data.pickles import read_pickle, uint8_array
 
 
@@ -262,6 +262,15 @@ def test_gz_of_a_hundred_gigabytes_is_refused_at_its_header(tmp_path: Path) -> N
     (tmp_path / "train-images-idx3-ubyte").write_bytes(gzip.compress(header + bytes(2**16)))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.*would need 100\.0 GB"):
         load("mnist", tmp_path)
+
+
+def test_gz_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binarized_mnist, "_LARGEST_FILE", 2**20)
+    for name in ("train", "valid", "test"):
+        content = gzip.compress(b"0 " * 2**20)
+        (tmp_path / f"binarized_mnist_{name}.amat.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"binarized_mnist_train\.amat\.gz: would need"):
+        load("binarized-mnist", tmp_path)
 
 
 def test_npz_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

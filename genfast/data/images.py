@@ -14,6 +14,8 @@ from genfast.data.splits import Split, take
 #: The names of the three splits, as attributes of `ImageData`.
 SPLITS = ("train", "validation", "test")
 
+_CHUNK = 2**22
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -100,9 +102,13 @@ def quantise(values: Tensor, source_levels: int, levels: int | None = None) -> T
         levels = source_levels
     if not 2 <= levels <= source_levels:
         raise DataError(f"levels must be between 2 and {source_levels}, got {levels}")
-    if levels == source_levels or values.numel() == 0:
+    if levels == source_levels:
         return values
-    # A table of all source values, looked up byte by byte: no int64 copy of the data is ever made.
-    table = bytes(value * levels // source_levels for value in range(source_levels))
-    content = bytearray(values.contiguous().numpy().data).translate(table.ljust(256, b"\xff"))
-    return torch.frombuffer(content, dtype=torch.uint8).reshape(values.shape)
+    # A table of all source values, looked up in parts: no int32 copy of the data set is ever made.
+    table = (torch.arange(source_levels) * levels // source_levels).to(torch.uint8)
+    flat = values.reshape(-1)
+    result = torch.empty_like(flat)
+    for start in range(0, len(flat), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        result[part] = table[flat[part].int()]
+    return result.reshape(values.shape)
