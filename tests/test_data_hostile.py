@@ -30,12 +30,16 @@ from PIL import Image
 from scipy.io import savemat
 
 from genfast.data import DataError, binarized_mnist, cifar10, errors, load
+from genfast.data.matlab import read_mat
 from genfast.data.pickles import read_pickle, uint8_array
 
 
 @pytest.fixture(autouse=True)
 def _no_data_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GENFAST_DATA", raising=False)
+
+
+_HEADER = 128  # bytes before the first matrix of a MATLAB file
 
 
 class Trap:
@@ -379,6 +383,18 @@ def test_damaged_pictures_of_every_kind_are_named(tmp_path: Path) -> None:
 # -- MATLAB files ----------------------------------------------------------------------------------
 
 
+def test_matrices_as_scipy_writes_them(tmp_path: Path) -> None:
+    kinds = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+    arrays = {f"a{kind}": (pixels(3, 4, seed=1) / 2).astype(kind) for kind in kinds}
+    arrays |= {"empty": np.zeros((0, 3)), "long" * 7: np.ones((1, 1)), "b": np.ones((2, 3, 4))}
+    for compressed in (False, True):
+        savemat(tmp_path / "a.mat", {**arrays, "text": "abc"}, do_compression=compressed)
+        found = read_mat(tmp_path / "a.mat")
+        assert found.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert np.array_equal(found[name], array)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_damaged_mat_file_is_named(tmp_path: Path, compressed: bool) -> None:
     path = tmp_path / "chardata.mat"
@@ -388,3 +404,19 @@ def test_damaged_mat_file_is_named(tmp_path: Path, compressed: bool) -> None:
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"chardata\.mat"):
             load("omniglot", tmp_path)
+    # Anywhere in the sizes, types and names of the first matrix (scipy's own reader crashes).
+    for place in range(_HEADER, _HEADER + 80):
+        for value in (0, 1, 0x7F, 0xFF):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            try:
+                read_mat(path)
+            except DataError as error:
+                assert "chardata.mat" in str(error)  # noqa: PT017
+
+
+def test_mat_file_that_unpacks_without_end(tmp_path: Path) -> None:
+    packed = zlib.compress(struct.pack("<2I", 14, 2**32 - 8) + bytes(2**20))
+    content = bytes(124) + b"\x00\x01IM" + struct.pack("<2I", 15, len(packed)) + packed
+    (tmp_path / "chardata.mat").write_bytes(content)
+    with pytest.raises(DataError, match=r"chardata\.mat: a compressed matrix: would need 4\.3 GB"):
+        load("omniglot", tmp_path)

@@ -230,8 +230,11 @@ def test_omniglot_names_what_is_out_of_place(tmp_path: Path) -> None:
         load("omniglot", tmp_path)
 
 
-def test_omniglot_from_chardata_mat(tmp_path: Path) -> None:
-    savemat(tmp_path / "chardata.mat", mat_arrays(), do_compression=True)
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_omniglot_from_chardata_mat(tmp_path: Path, dtype: type, compressed: bool) -> None:
+    arrays = {name: array.astype(dtype) for name, array in mat_arrays().items()}
+    savemat(tmp_path / "chardata.mat", {**arrays, "x": "text"}, do_compression=compressed)
     data = load("omniglot", tmp_path)
     assert (data.image_shape, data.num_classes, sizes(data)) == ((1, 28, 28), 6, [38, 2, 6])
     assert np.array_equal(data.test.images[:, 0].numpy(), pixels(6, 28, 28, seed=6))
@@ -244,12 +247,15 @@ def test_omniglot_from_chardata_mat(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"testtarget": None}, "needs an array `testtarget`"),
+        ({"testtarget": None}, "needs a matrix of numbers `testtarget`"),
         ({"data": np.zeros((100, 40))}, r"`data` must be \(784, N\), found \(100, 40\)"),
         ({"data": np.full((784, 40), 2.0)}, "`data` must be from 0 to 1"),
         ({"data": np.full((784, 40), np.nan)}, "`data` must be from 0 to 1"),
-        ({"data": np.array([["text"]])}, "`data` must be a matrix of numbers"),
+        ({"data": np.array([["text"]])}, "needs a matrix of numbers `data`, found target, "),
+        ({"data": np.ones((784, 40)) * 1j}, "needs a matrix of numbers `data`"),
+        ({"data": np.ones((28, 28, 40))}, "`data` must have two dimensions"),
         ({"targetchar": np.ones((1, 3))}, "40 labels expected"),
+        ({"targetchar": np.full((1, 40), np.nan)}, "`targetchar` must be whole numbers"),
     ],
 )
 def test_chardata_mat_of_the_wrong_form(tmp_path: Path, changes: dict, message: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,8 @@ import torch
 from torch import Tensor
 
 from genfast.data.assemble import Part, Stored, array_part
-from genfast.data.errors import LARGEST_NAMED_SET, DataError, refuse_beyond
-from genfast.data.extras import require
+from genfast.data.errors import DataError
+from genfast.data.matlab import read_mat
 from genfast.data.options import ImageOptions
 from genfast.data.pictures import find_pictures, read_pictures, survey
 from genfast.data.reading import Layout, locate
@@ -78,27 +76,14 @@ def _from_mat(path: Path, options: ImageOptions) -> Stored:
 
 
 def _read_mat(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    scipy_io = require("scipy.io")
-    wanted = [prefix + name for prefix in ("", "test") for name in ("data", "target", "targetchar")]
-    try:
-        refuse_beyond(LARGEST_NAMED_SET, path, path.stat().st_size)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # scipy only warns of some kinds of damage
-            headers = scipy_io.whosmat(path)
-            shapes = {name: shape for name, shape, _ in headers if name in wanted}
-            for name, shape in shapes.items():
-                refuse_beyond(LARGEST_NAMED_SET, f"{path}: array `{name}`", 8 * math.prod(shape))
-            arrays = scipy_io.loadmat(path, variable_names=wanted)
-    except DataError:
-        raise
-    except Exception as error:  # scipy raises nearly every kind there is on damaged files
-        raise DataError(f"{path}: not a MATLAB file that can be read ({error})") from error
-    for name in wanted:
+    arrays = read_mat(path)
+    for name in (prefix + n for prefix in ("", "test") for n in ("data", "target", "targetchar")):
         if name not in arrays:
-            raise DataError(f"{path}: needs an array `{name}`, found {', '.join(sorted(shapes))}")
-        if arrays[name].ndim != 2 or arrays[name].dtype.kind not in "uif":
-            raise DataError(f"{path}: array `{name}` must be a matrix of numbers")
-    return dict(arrays)
+            found = ", ".join(sorted(arrays)) or "none"
+            raise DataError(f"{path}: needs a matrix of numbers `{name}`, found {found}")
+        if arrays[name].ndim != 2:
+            raise DataError(f"{path}: `{name}` must have two dimensions, found {arrays[name].shape}")
+    return arrays
 
 
 def _mat_characters(
@@ -112,6 +97,8 @@ def _mat_characters(
             f"{path}: {count} labels expected in `{prefix}target` and `{prefix}targetchar`, "
             f"found {target.shape} and {character.shape}"
         )
+    if not (np.isfinite(character).all() and (character == np.rint(character)).all()):
+        raise DataError(f"{path}: `{prefix}targetchar` must be whole numbers")
     return list(zip(target.argmax(0).tolist(), character.ravel().astype(int).tolist(), strict=True))
 
 
