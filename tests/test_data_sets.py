@@ -255,6 +255,7 @@ def test_omniglot_from_chardata_mat(tmp_path: Path, dtype: type, compressed: boo
         ({"data": np.ones((784, 40)) * 1j}, "needs a matrix of numbers `data`"),
         ({"data": np.ones((28, 28, 40))}, "`data` must have two dimensions"),
         ({"targetchar": np.ones((1, 3))}, "40 labels expected"),
+        ({"target": np.ones((0, 40))}, "40 labels expected"),
         ({"targetchar": np.full((1, 40), np.nan)}, "`targetchar` must be whole numbers"),
     ],
 )

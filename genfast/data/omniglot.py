@@ -92,7 +92,7 @@ def _mat_characters(
     """(alphabet, character in it) of each image."""
     target, character = arrays[f"{prefix}target"], arrays[f"{prefix}targetchar"]
     count = arrays[f"{prefix}data"].shape[1]
-    if target.shape[1] != count or character.size != count:
+    if len(target) == 0 or target.shape[1] != count or character.size != count:
         raise DataError(
             f"{path}: {count} labels expected in `{prefix}target` and `{prefix}targetchar`, "
             f"found {target.shape} and {character.shape}"
