@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import gzip
 import pickle
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,17 @@ from data_files import (
 )
 from scipy.io import savemat
 
-from genfast.data import DATASETS, DataError, ImageData, load
+from genfast.data import (
+    DATASETS,
+    DataError,
+    ImageData,
+    ImageOptions,
+    binarized_mnist,
+    cifar10,
+    load,
+    mnist,
+    omniglot,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +61,28 @@ def test_missing_set_says_which_files_go_where(tmp_path: Path, name: str) -> Non
         load(name)
     with pytest.raises(DataError, match=rf"^{name} needs the files .*{tmp_path}.*; none is there"):
         load(name, tmp_path)
+
+
+# -- the page about them ---------------------------------------------------------------------------
+
+_PAGE = Path(__file__).parents[1] / "docs" / "data.md"
+
+
+def test_page_is_right() -> None:
+    results = doctest.testfile(str(_PAGE), module_relative=False)
+    assert results.attempted >= 8
+    assert results.failed == 0
+
+
+def test_page_names_every_set_file_folder_and_option() -> None:
+    page = _PAGE.read_text()
+    layouts = (*omniglot._LAYOUTS, *cifar10._LAYOUTS[:1], *cifar10._LAYOUTS[2:], binarized_mnist._LAYOUT)
+    words = {*DATASETS, *mnist._IDX_NAMES, *mnist._NPZ_NAMES}
+    words |= {name for layout in layouts for name in layout.names if "data_batch" not in name}
+    words |= {folder for layout in layouts for folder in layout.folders if "batches" not in folder}
+    words |= {folder for folders in mnist._FOLDERS.values() for folder in folders}
+    words |= {option.name for option in fields(ImageOptions)}
+    assert [word for word in sorted(words) if f"`{word}`" not in page] == []
 
 
 # -- the family of MNIST ---------------------------------------------------------------------------

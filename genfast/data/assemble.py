@@ -16,7 +16,7 @@ from genfast.data.errors import DataError
 from genfast.data.extras import require
 from genfast.data.images import ImageData, quantise
 from genfast.data.options import ImageOptions
-from genfast.data.shaping import fitted
+from genfast.data.shaping import channels_first, fitted
 from genfast.data.splits import Split, content_digests, group_numbers, hold_out_indices
 
 
@@ -89,22 +89,15 @@ def _shaped(images: Tensor, options: ImageOptions, where: object) -> Tensor:
     arrays = images.permute(0, 2, 3, 1).numpy()
     arrays = arrays[..., 0] if channels == 1 else arrays
 
-    def shape(array: np.ndarray[Any, Any]) -> Tensor:
+    def shape(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         picture = image.fromarray(np.ascontiguousarray(array))
-        return to_tensor(fitted(picture.convert("RGB" if wanted == 3 else "L"), options, where))
+        return channels_first(fitted(picture.convert("RGB" if wanted == 3 else "L"), options, where))
 
     first = shape(arrays[0])
-    result = torch.empty(len(arrays), *first.shape, dtype=torch.uint8)
+    result = np.empty((len(arrays), *first.shape), dtype=np.uint8)
     for number, array in enumerate(arrays):
         result[number] = shape(array)
-    return result
-
-
-def to_tensor(picture: Any) -> Tensor:
-    """A `PIL.Image` of mode L or RGB -> uint8 (C,H,W)."""
-    array = np.array(picture)
-    tensor = torch.from_numpy(array)
-    return tensor.unsqueeze(0) if array.ndim == 2 else tensor.permute(2, 0, 1).contiguous()
+    return torch.from_numpy(result)
 
 
 def assemble(stored: Stored, options: ImageOptions, groups: Sequence[int] | None = None) -> ImageData:

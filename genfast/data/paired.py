@@ -76,6 +76,15 @@ def load_paired(
             or trainA, trainB, testA...; or train/A...; or A/train...) or "side-by-side" (pictures
             twice as wide as high, A on the left, in the folder itself or in train, val and test).
         levels, image_size, crop, colour, flip: as in `ImageOptions`.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in range(12):
+    ...         Image.new("RGB", (16, 8), (number, 0, 0)).save(f"{folder}/{number}.png")
+    ...     pairs = load_paired(folder, layout="side-by-side")
+    >>> len(pairs.a.train), pairs.a.image_shape, pairs.b.image_shape
+    (8, (3, 8, 8), (3, 8, 8))
     """
     options = ImageOptions(levels=levels, image_size=image_size, crop=crop, colour=colour, flip=flip)
     path = Path(path).expanduser()
@@ -108,6 +117,17 @@ def load_unpaired(
 
     `path` has folders A and B; or trainA, trainB, testA...; or train/A...; or A/train... The
     options are those of `ImageOptions`.
+
+    >>> import os, tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for domain, count in (("A", 12), ("B", 18)):
+    ...         os.mkdir(f"{folder}/{domain}")
+    ...         for number in range(count):
+    ...             Image.new("L", (8, 8), number).save(f"{folder}/{domain}/{number}.png")
+    ...     domains = load_unpaired(folder, image_size=4)
+    >>> len(domains.a.test), len(domains.b.test), domains.b.image_shape
+    (2, 3, (1, 4, 4))
     """
     options = ImageOptions(levels=levels, image_size=image_size, crop=crop, colour=colour, flip=flip)
     path = Path(path).expanduser()

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from genfast.data.assemble import Part, to_tensor
+from genfast.data.assemble import Part
 from genfast.data.errors import DataError, memory_limit, refuse_beyond
 from genfast.data.extras import require
 from genfast.data.options import ImageOptions
-from genfast.data.shaping import fitted, fitted_size
+from genfast.data.shaping import channels_first, fitted, fitted_size
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 # Only these are tried, whatever a file is called: Pillow reads PostScript by running Ghostscript.
@@ -99,7 +100,7 @@ def read_pictures(
     shape = (len(files), 3 if form.mode == "RGB" else 1, height, width)
     where = f"{files[0].parent} and further pictures: {shape}"
     refuse_beyond(memory_limit(), where, len(files) * shape[1] * height * width)
-    images = torch.empty(shape, dtype=torch.uint8)
+    images = np.empty(shape, dtype=np.uint8)
 
     def read(number: int) -> bytes:
         with _opened(files[number], "picture is damaged") as picture:
@@ -107,14 +108,14 @@ def read_pictures(
                 middle = picture.width // 2
                 picture = picture.crop((half * middle, 0, (half + 1) * middle, picture.height))
             digest = _digest(picture)
-            pixels = to_tensor(fitted(_converted(picture, form.mode), options, files[number]))
+            pixels = channels_first(fitted(_converted(picture, form.mode), options, files[number]))
         images[number] = 255 - pixels if invert else pixels
         return digest
 
     # Pillow decodes without holding Python's lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         digests = list(pool.map(read, range(len(files))))
-    return Part(images, labels, digests)
+    return Part(torch.from_numpy(images), labels, digests)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from genfast.data.errors import DataError
 from genfast.data.extras import require
 from genfast.data.options import ImageOptions
@@ -34,3 +36,9 @@ def fitted_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]
     """(width, height) of a picture of `size` after `fitted`."""
     side = options.image_size or options.crop
     return size if side is None else (side, side)
+
+
+def channels_first(picture: Any) -> np.ndarray[Any, Any]:
+    """A `PIL.Image` of mode L or RGB -> uint8 (C,H,W)."""
+    array = np.asarray(picture)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -45,7 +45,12 @@ def hold_out(split: Split, fraction: int) -> tuple[Split, Split]:
 
 
 def three_way(split: Split) -> tuple[Split, Split, Split]:
-    """Train, validation and test parts of about 4/6, 1/6 and 1/6, the same way every time."""
+    """Train, validation and test parts of about 4/6, 1/6 and 1/6, as `hold_out` parts them.
+
+    >>> parts = three_way(Split(torch.arange(12, dtype=torch.uint8).reshape(12, 1, 1, 1)))
+    >>> [len(part) for part in parts]
+    [8, 2, 2]
+    """
     rest, test = hold_out(split, 6)
     train, validation = hold_out(rest, 5)
     return train, validation, test
