@@ -83,6 +83,6 @@ def _stored(name_or_path: str | Path, data_dir: str | Path | None, options: Imag
     if path.is_file():
         return load_npz(path, options)
     raise DataError(
-        f"unknown data set {str(name_or_path)!r}: give one of {', '.join(sorted(DATASETS))}, "
+        f"unknown data set {str(name_or_path)!r}: give one of {', '.join(DATASETS)}, "
         "or the path of an .npz file or of a folder of pictures that exists"
     )
