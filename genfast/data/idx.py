@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genfast.data.images import DataError
+from genfast.data.errors import LARGEST_NAMED_SET, DataError, refuse_beyond
+from genfast.data.reading import open_packed, read_at_most
 
 _UBYTE = 0x08  # the only element type that image and label files use
 
@@ -24,33 +23,19 @@ def read_idx(path: Path, dims: int) -> Tensor:
     Raises `DataError` naming the file, what was expected and what was found.
     """
     try:
-        with _open(path) as file:
+        with open_packed(path) as file:
             header = file.read(4 + 4 * dims)
             shape = _shape(path, header, dims)
             expected = math.prod(shape)
+            refuse_beyond(LARGEST_NAMED_SET, f"{path}: {shape}", expected)
             # One byte more than expected tells a longer file; a hostile one is not read to its end.
-            payload = _read(file, expected + 1)
+            payload = read_at_most(file, expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read, is it damaged? ({error})") from error
     if len(payload) != expected:
         found = f"only {len(payload)}" if len(payload) < expected else "more"
         raise DataError(f"{path}: {shape} needs {expected} bytes after the header, found {found}")
     return torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).reshape(shape))
-
-
-def _open(path: Path) -> BinaryIO:
-    # By content, not by name: browsers and tools unpack .gz files without renaming them.
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
-
-
-def _read(file: BinaryIO, count: int) -> bytearray:
-    """At most `count` bytes. In parts, as one read() would set aside whatever a header claims."""
-    content = bytearray()
-    while part := file.read(min(count - len(content), 1 << 20)):
-        content += part
-    return content
 
 
 def _shape(path: Path, header: bytes, dims: int) -> tuple[int, ...]:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from genfast.data.draws import binarised, flipped
+from genfast.data.errors import DataError
+from genfast.data.splits import Split, take
 
-class DataError(ValueError):
-    """A data set is unknown, missing, corrupt or of the wrong form; the message names the file."""
+#: The names of the three splits, as attributes of `ImageData`.
+SPLITS = ("train", "validation", "test")
 
-
-@dataclass(frozen=True)
-class Split:
-    """Images of one split, uint8 levels (N,C,H,W), and their int64 labels (N,) where known."""
-
-    images: Tensor
-    labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        return self.images.shape[0]
+_CHUNK = 2**22
 
 
 @dataclass(frozen=True)
 class ImageData:
     """A data set: `train`, `validation` and `test` hold levels in [0, levels).
 
-    `num_classes` is 0 where there are no labels.
+    `num_classes` is 0 where there are no labels. With dynamic binarisation `train` is one draw that
+    never changes; `batch` gives those of each epoch, drawn from `intensities`: the training images
+    as they were before, uint8 in [0, intensity_levels).
 
     >>> from genfast.data import load
     >>> digits = load("digits", levels=2)
@@ -44,12 +39,53 @@ class ImageData:
     validation: Split
     test: Split
     num_classes: int = 0
+    flip: bool = False
+    intensities: Tensor | None = None
+    intensity_levels: int = 256
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
         _, channels, height, width = self.train.images.shape
         return channels, height, width
+
+    def batch(
+        self, split: str, index: Tensor, *, epoch: int = 0, seed: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Images of a split with what is random about them: dynamic binarisation and flips.
+
+        Both happen to training images alone. The result is a pure function of (seed, epoch, number
+        of the image): neither the batch nor its order nor the process matters.
+
+        Args:
+            split: "train", "validation" or "test".
+            index: (N,) int64, the numbers of the images in that split, from 0.
+            epoch: passes over the training images before this one.
+            seed: whole number from 0.
+
+        Returns:
+            uint8 levels (N,C,H,W) and int64 labels (N,), or None where there are none.
+
+        >>> from genfast.data import load
+        >>> digits = load("digits", binarise="dynamic")
+        >>> images, labels = digits.batch("train", torch.tensor([5, 2]), epoch=3)
+        >>> torch.equal(images[1:], digits.batch("train", torch.tensor([2]), epoch=3)[0])
+        True
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        chosen: Split = getattr(self, split)
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(chosen):
+            found = f"{int(index.min())} to {int(index.max())}"
+            raise ValueError(f"index must be from 0 to {len(chosen) - 1} in {split}, got {found}")
+        taken = take(chosen, index)
+        images = taken.images
+        if split == "train" and self.intensities is not None:
+            values = self.intensities[index]
+            images = binarised(values, self.intensity_levels, seed, epoch, index)
+        if split == "train" and self.flip:
+            images = flipped(images, seed, epoch, index)
+        return images, taken.labels
 
 
 def quantise(values: Tensor, source_levels: int, levels: int | None = None) -> Tensor:
@@ -66,32 +102,13 @@ def quantise(values: Tensor, source_levels: int, levels: int | None = None) -> T
         levels = source_levels
     if not 2 <= levels <= source_levels:
         raise DataError(f"levels must be between 2 and {source_levels}, got {levels}")
-    # A table of all source values: no int64 copy of the data set is ever made.
+    if levels == source_levels:
+        return values
+    # A table of all source values, looked up in parts: no int32 copy of the data set is ever made.
     table = (torch.arange(source_levels) * levels // source_levels).to(torch.uint8)
-    return values if levels == source_levels else table[values.int()]
-
-
-def hold_out(split: Split, fraction: int) -> tuple[Split, Split]:
-    """Part `split` at random, the same way every time: (the rest, one in `fraction`).
-
-    Raises `DataError` if there are too few images for both parts to have one.
-    """
-    count = len(split)
-    held = count // fraction
-    if held == 0:
-        raise DataError(f"{count} images are too few: at least {fraction} are needed")
-    # RandomState is numpy's frozen generator: the split stays the same in every numpy to come.
-    order = torch.from_numpy(np.random.RandomState(0).permutation(count))
-    return take(split, order[: count - held]), take(split, order[count - held :])
-
-
-def take(split: Split, index: Tensor | slice) -> Split:
-    """The images and labels of `split` at `index`."""
-    return Split(split.images[index], None if split.labels is None else split.labels[index])
-
-
-def three_way(split: Split) -> tuple[Split, Split, Split]:
-    """Train, validation and test parts of about 4/6, 1/6 and 1/6, the same way every time."""
-    rest, test = hold_out(split, 6)
-    train, validation = hold_out(rest, 5)
-    return train, validation, test
+    flat = values.reshape(-1)
+    result = torch.empty_like(flat)
+    for start in range(0, len(flat), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        result[part] = table[flat[part].int()]
+    return result.reshape(values.shape)
