@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genfast.data import DataError, ImageData, load
+from genfast.data import DataError, ImageData
+from genfast.training.batches import load_data
 from genfast.training.checkpoint import (
     CHECKPOINT,
     Checkpoint,
@@ -20,7 +21,10 @@ from genfast.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its checkpoint has it: `model` is in evaluation mode, `path` is the checkpoint."""
+    """A run as its checkpoint has it: `model` is in evaluation mode, `path` is the checkpoint.
+
+    The model has the averaged weights if the run keeps an average (`TrainConfig.ema`).
+    """
 
     path: Path
     config: TrainConfig
@@ -29,7 +33,7 @@ class Run:
 
     def load_data(self) -> ImageData:
         """The data the model was trained on; `DataError` if what is there now is not the same."""
-        data = load(self.config.data, self.config.data_dir, self.config.levels)
+        data = load_data(self.config)
         found, expected = describe_data(data), self.checkpoint.description.get("data")
         if found != expected:
             raise DataError(
@@ -39,9 +43,10 @@ class Run:
         return data
 
 
-def open_run(run_dir: str | Path, **changes: Any) -> Run:
+def open_run(run_dir: str | Path, *, file: str = CHECKPOINT, **changes: Any) -> Run:
     """Open a run's folder; `changes` are settings to replace (see `TrainConfig.continued`).
 
+    `file` names the checkpoint: the last one, or `BEST` in a run with early stopping.
     Raises `CheckpointError`, or `ConfigError` if a setting cannot be changed.
 
     >>> open_run("no/such/run")
@@ -49,7 +54,7 @@ def open_run(run_dir: str | Path, **changes: Any) -> Run:
     ...
     genfast.training.checkpoint.CheckpointError: no/such/run/checkpoint.safetensors: not found
     """
-    path = Path(run_dir) / CHECKPOINT
+    path = Path(run_dir) / file
     checkpoint = read_checkpoint(path)
     try:
         config = TrainConfig.from_dict(checkpoint.description["config"])
