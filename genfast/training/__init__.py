@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from genfast.training.checkpoint import CHECKPOINT, CheckpointError
 from genfast.training.config import ConfigError, TrainConfig
-from genfast.training.evaluate import Evaluation, evaluate, independent_pixels
+from genfast.training.estimates import Evaluation
+from genfast.training.evaluate import evaluate, independent_pixels
 from genfast.training.images import image_grid, save_png
 from genfast.training.runs import Run, open_run
 from genfast.training.trainer import Trainer, TrainingError

@@ -12,7 +12,6 @@ import json
 import math
 import platform
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch import Tensor
 from genfast.data import ImageData
 from genfast.data.extras import require
 from genfast.training.config import TrainConfig
-from genfast.training.evaluate import Evaluation, evaluate, independent_pixels
+from genfast.training.evaluate import evaluate, independent_pixels
 from genfast.training.files import write_atomically, write_json
 from genfast.training.history import History
 from genfast.training.images import image_grid, save_png
@@ -104,9 +103,9 @@ def _measure(trainer: Trainer) -> dict[str, Any]:
         "epochs": round(epochs, 2),
         "training_seconds": history.seconds[-1],
         "images_per_second": epochs * len(data.train) / history.seconds[-1],
-        "test": _figures(test),
-        "independent_pixels": _figures(plain),
-        "independent_pixels_by_class": _figures(by_class),
+        "test": test.to_dict(),
+        "independent_pixels": plain.to_dict(),
+        "independent_pixels_by_class": by_class.to_dict(),
         "improvement": improvement,
         "required_improvement": REQUIRED_IMPROVEMENT,
         "passed": improvement >= REQUIRED_IMPROVEMENT,
@@ -118,10 +117,6 @@ def _measure(trainer: Trainer) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
     }
-
-
-def _figures(result: Evaluation) -> dict[str, float]:
-    return {**asdict(result), "nats": result.nats}
 
 
 def _draw(trainer: Trainer, out: Path) -> None:
