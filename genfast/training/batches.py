@@ -83,7 +83,9 @@ class Batches:
             share = len(piece) / len(index)
             # Every process has to take part in every step: without an image, with one that counts
             # nothing.
-            images, labels = take_batch(self.data, piece if len(piece) else index[:1], epoch, self.config)
+            images, labels = take_batch(
+                self.data, piece if len(piece) else index[:1], epoch, self.config
+            )
             device = self.processes.device
             parts.append(
                 Part(

@@ -72,9 +72,7 @@ class TrainConfig:
         "adam", "how gradients become steps"
     )
     lr: float = _setting(1e-3, "learning rate", above=0)
-    beta1: float | None = _setting(
-        None, "decay of the mean gradient (Adam's kind)", at_least=0, below=1
-    )
+    beta1: float | None = _setting(None, "decay of the mean gradient (Adam's kind)", at_least=0, below=1)
     beta2: float | None = _setting(
         None, "decay of the mean squared gradient (Adam's kind)", at_least=0, below=1
     )
@@ -92,9 +90,7 @@ class TrainConfig:
         "constant",
         "course of the learning rate; cosine and linear reach 0 at the end of the last epoch",
     )
-    lr_decay: float = _setting(
-        0.999995, "factor a step of the exponential schedule", above=0, at_most=1
-    )
+    lr_decay: float = _setting(0.999995, "factor a step of the exponential schedule", above=0, at_most=1)
     warmup_steps: int = _setting(
         0, "steps in which the learning rate rises in proportion to its value", at_least=0
     )

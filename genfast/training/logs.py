@@ -20,9 +20,7 @@ class RunLog:
     steps. What TensorBoard has of steps after `step`, from where the run goes on, it then hides.
     """
 
-    def __init__(
-        self, unit: str, *, quiet: bool, tensorboard: Path | None, log_every: int
-    ) -> None:
+    def __init__(self, unit: str, *, quiet: bool, tensorboard: Path | None, log_every: int) -> None:
         self.unit, self.quiet, self.log_every = unit, quiet, log_every
         self._folder = tensorboard
         self._bar: Any = None
@@ -33,8 +31,10 @@ class RunLog:
     def open(self, step: int, images: int, total_images: int) -> Iterator[None]:
         """Show the bar, at `images` of `total_images`, and open TensorBoard's file."""
         if self._folder is not None:
-            writer = require("torch.utils.tensorboard", "tensorboard").SummaryWriter
-            self._writer = writer(str(self._folder), purge_step=step + 1)
+            require("tensorboard", "tensorboard")  # torch's own module names no extra
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
         # Only where standard error is a terminal.
         self._bar = require("tqdm").tqdm(
             total=total_images,
@@ -76,7 +76,9 @@ class RunLog:
     def samples(self, step: int, picture: Any) -> None:
         """A grid of samples, a `PIL.Image`."""
         if self._writer is not None:
-            self._writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+            self._writer.add_image(
+                "samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC"
+            )
 
     def flush(self) -> None:
         """Hand what was logged to the disk, so that it is not behind the checkpoint."""

@@ -40,9 +40,7 @@ class StepFigures:
 class LikelihoodStep:
     """Gradient descent on `model.loss`, averaged over the images of the step on all processes."""
 
-    def __init__(
-        self, model: Any, config: TrainConfig, processes: Processes, total_steps: int
-    ) -> None:
+    def __init__(self, model: Any, config: TrainConfig, processes: Processes, total_steps: int) -> None:
         self.model, self.config, self.processes = model, config, processes
         self.optimizer = make_optimiser(config, model.parameters())
         self.scheduler = make_schedule(config, self.optimizer, total_steps)

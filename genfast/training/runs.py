@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genfast.data import DataError, ImageData
+from genfast.models import MODELS
 from genfast.training.batches import load_data
 from genfast.training.checkpoint import (
     CHECKPOINT,
@@ -17,6 +21,7 @@ from genfast.training.checkpoint import (
     read_checkpoint,
 )
 from genfast.training.config import TrainConfig
+from genfast.training.settings import ConfigError
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,31 @@ def open_run(run_dir: str | Path, *, file: str = CHECKPOINT, **changes: Any) -> 
         message = f"{path}: its model or settings are not of this genfast ({error})"
         raise CheckpointError(message) from error
     return Run(path, config.continued(changes), model, checkpoint)
+
+
+def make_model(config: TrainConfig, data: ImageData) -> Any:
+    """The model of a new run, its weights drawn by the seed.
+
+    A model takes its settings and, of what the data say, the arguments that it has: image_shape,
+    levels, num_classes (0 in a run that is not conditional). Raises `ConfigError`.
+    """
+    model_class: Any = MODELS[config.model]
+    accepted = inspect.signature(model_class.__init__).parameters
+    if config.conditional and not data.num_classes:
+        raise ConfigError(f"conditional: the data set {data.name} has no labels")
+    if config.conditional and "num_classes" not in accepted:
+        raise ConfigError(f"conditional: the model {config.model} takes no labels")
+    from_data = {
+        "image_shape": data.image_shape,
+        "levels": data.levels,
+        "num_classes": data.num_classes if config.conditional else 0,
+    }
+    arguments = {name: value for name, value in from_data.items() if name in accepted}
+    torch.manual_seed(config.seed)
+    try:
+        return model_class(**arguments, **config.model_settings)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:

@@ -41,6 +41,4 @@ def make_schedule(
     config: TrainConfig, optimiser: torch.optim.Optimizer, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The schedule of `config` for `optimiser`, at step 0."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: factor(config, step, total_steps)
-    )
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: factor(config, step, total_steps))
