@@ -37,7 +37,7 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_train_passes_its_flags_on(run: Path) -> None:
     config = open_run(run).config
-    assert (config.levels, config.channels, config.layers) == (2, 4, 2)
+    assert (config.levels, config.model_settings) == (2, {"channels": 4, "layers": 2})
     assert (config.conditional, config.seed, config.epochs) == (True, 3, 1)
     assert len(list((run / "samples").glob("*.png"))) == 1
 
@@ -109,8 +109,14 @@ def test_eval_prints_and_writes_the_same_figures(run: Path, tmp_path: Path, caps
     [
         ([], "the following arguments are required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["train"], "the following arguments are required: model"),
-        (["train", "pixelcnm"], "model: unknown 'pixelcnm'; known are gated-pixelcnn"),
+        (["train"], "MODEL is missing: name it after `train`"),
+        (["train", "pixelcnm"], "model: unknown 'pixelcnm'; did you mean gated-pixelcnn?"),
+        ([*TRAIN, "--precision", "fp8"], "invalid choice: 'fp8'"),
+        ([*TRAIN, "--momentum", "0.9"], "momentum: the optimizer adam has no such setting"),
+        ([*TRAIN, "--layers", "0"], "model: layers must be at least 1, got 0"),
+        ([*TRAIN, "--accumulate", "7"], "batch_size: must be divisible by the 1 processes times"),
+        ([*TRAIN, "--config", "FILE"], "FILE: not a TOML file"),
+        ([*TRAIN, "--config", "a.toml"], "a.toml: No such file or directory"),
         ([*TRAIN, "--lr", "fast"], "argument --lr: invalid float value: 'fast'"),
         ([*TRAIN, "--lr", "-1"], "lr: must be greater than 0, got -1.0"),
         ([*TRAIN, "--resume"], "--resume needs --out RUN"),

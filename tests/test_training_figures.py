@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +12,6 @@ from PIL import Image
 
 from genfast.data import Split, load
 from genfast.training import (
-    ConfigError,
-    TrainConfig,
     Trainer,
     evaluate,
     image_grid,
@@ -24,42 +20,6 @@ from genfast.training import (
 )
 from genfast.training.evaluate import summarise
 from genfast.training.history import History
-
-# -- settings --------------------------------------------------------------------------------------
-
-
-def test_every_setting_is_documented() -> None:
-    assert all(len(setting.metadata["help"]) > 10 for setting in fields(TrainConfig))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"lr": 0}, "lr: must be greater than 0, got 0"),
-        ({"lr": math.nan}, "lr: must be finite"),
-        ({"lr": "1"}, "lr: must be float, got '1'"),
-        ({"epochs": 1.5}, "epochs: must be int, got 1.5"),
-        ({"epochs": True}, "epochs: must be int, got True"),
-        ({"conditional": 1}, "conditional: must be bool, got 1"),
-        ({"levels": 1}, "levels: must be from 2 to 256, got 1"),
-        ({"max_minutes": -1}, "max_minutes: must be greater than 0"),
-        ({"max_steps": "many"}, "max_steps: must be int or None"),
-        ({"sample_every": -1}, "sample_every: must be 0 or more"),
-        ({"seed": -1}, "seed: must be from 0"),
-        ({"batchsize": 3}, "batchsize: unknown setting; known are batch_size"),
-    ],
-)
-def test_settings_are_checked_by_name(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}"):
-        TrainConfig.from_dict(settings)
-
-
-def test_only_what_cannot_alter_the_past_may_change_on_resuming() -> None:
-    config = TrainConfig()
-    assert config.continued({"epochs": 3, "lr": config.lr}).epochs == 3
-    with pytest.raises(ConfigError, match=r"lr: .* it has 0\.001, got 0\.1"):
-        config.continued({"lr": 0.1})
-
 
 # -- figures ---------------------------------------------------------------------------------------
 

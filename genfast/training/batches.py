@@ -81,11 +81,9 @@ class Batches:
         for number in range(self.processes.rank, self.parts_per_step, self.processes.world_size):
             piece = pieces[number]
             share = len(piece) / len(index)
-            # Every process has to take part in every step: without an image, with one that counts
-            # nothing.
-            images, labels = take_batch(
-                self.data, piece if len(piece) else index[:1], epoch, self.config
-            )
+            # Every process takes part in every step: without an image, with one that counts nothing.
+            chosen = piece if len(piece) else index[:1]
+            images, labels = take_batch(self.data, chosen, epoch, self.config)
             device = self.processes.device
             parts.append(
                 Part(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,16 +97,24 @@ class LikelihoodStep:
         """Add the gradients of a part -> its share of the step's loss."""
         device, processes = self.processes.device, self.processes
         torch.manual_seed(part.seed)
-        # Gradients travel once a step, with the last part.
-        alone = processes.world_size == 1 or last
-        assert alone or isinstance(self._loss, DistributedDataParallel)
-        with contextlib.nullcontext() if alone else self._loss.no_sync():  # type: ignore[operator]
+        with _traffic(self._loss, last):
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 loss: Tensor = self._loss(part.images, part.labels)
-            loss = loss.float()
             # DDP takes the mean over the processes; what is wanted is the sum of the shares.
             (loss * (part.share * processes.world_size)).backward()
         return loss.detach().double() * part.share
+
+
+@contextlib.contextmanager
+def _traffic(module: nn.Module, last: bool) -> Iterator[None]:
+    """Gradients travel between processes once a step, with the last part."""
+    if not isinstance(module, DistributedDataParallel):
+        yield
+        return
+    with contextlib.nullcontext() if last else module.no_sync(), warnings.catch_warnings():
+        # So are those of 1x1 convolutions in channels-last; the copy that follows is a small one.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        yield
 
 
 class _Loss(nn.Module):
