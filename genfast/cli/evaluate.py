@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genfast.training import Evaluation
 
 
 def run(
@@ -40,19 +44,17 @@ def run(
         results = {"model": result, **baselines(data, images, model.num_classes, model.unit)}
     print(f"{data.name}, {split}, {result.count} images")
     for name, figure in results.items():
-        low, high = figure.interval
-        print(
-            f"{name:36}{figure.mean:9.4f} +- {figure.standard_error:.4f} {figure.unit}, "
-            f"95 % {low:.4f} to {high:.4f}{figure.nats:11.2f} nats an image"
-        )
-    print(
-        "mean over the images +- its standard error, 95 % confidence interval of the mean "
-        f"({result.interval_method})"
-    )
+        print(f"{name:36}{_text(figure)}{figure.nats:11.2f} nats an image")
+    print(f"+- the standard error of the mean over images; 95 % interval: {result.interval_method}")
     if json is not None:
         values = {name: figure.to_dict() for name, figure in results.items()}
         write_json(json, {"run": str(run), "data": data.name, "split": split, "results": values})
     return 0
+
+
+def _text(figure: Evaluation) -> str:
+    low, high = figure.interval
+    return f"{figure.mean:9.4f} +- {figure.standard_error:.4f} {figure.unit} [{low:.4f}, {high:.4f}]"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
