@@ -16,8 +16,7 @@ from genfast.training import (
 TINY: dict[str, Any] = {
     "data": "digits",
     "levels": 2,
-    "channels": 4,
-    "layers": 2,
+    "model_settings": {"channels": 4, "layers": 2},
     "batch_size": 120,
     "sample_every": 0,
     "epochs": 2,

@@ -40,6 +40,11 @@ class Processes:
         self.world_size = world_size
 
     @classmethod
+    def alone(cls, device: str = "auto") -> Processes:
+        """One process, whatever torchrun may say. Raises `ValueError`."""
+        return cls(pick_device(device))
+
+    @classmethod
     def from_environment(cls, device: str = "auto") -> Processes:
         """What torchrun's variables RANK, WORLD_SIZE and LOCAL_RANK say, or one process alone.
 
@@ -91,6 +96,13 @@ class Processes:
     def all_reduce_mean(self, tensor: Tensor) -> Tensor:
         """The mean of the processes' tensors, the same bits on every one."""
         return self.all_reduce_sum(tensor) / self.world_size
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set on any process: all decide the same."""
+        if self.world_size == 1:
+            return list(flags)
+        counts = self.all_reduce_sum(torch.tensor(flags, dtype=torch.int64))
+        return [count > 0 for count in counts.tolist()]
 
     def on_main(self, work: Callable[[], Value]) -> Value:
         """Do `work` on rank 0 -> its value, on every process; what it raises is raised on all."""

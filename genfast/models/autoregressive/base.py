@@ -32,6 +32,9 @@ class AutoregressiveModel(nn.Module):
     #: Unit of `loss`, and of the figures that evaluation gives.
     unit: ClassVar[str] = "bits/dim"
 
+    #: The constructor's arguments that a training run may set, and what each of them is.
+    SETTINGS: ClassVar[dict[str, str]] = {}
+
     def __init__(self, image_shape: tuple[int, int, int], levels: int, num_classes: int = 0) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
