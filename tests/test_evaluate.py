@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import weakref
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from ranks import run_ranks
-from training_runs import TINY
+from training_runs import TINY, start
 
 from genfast import cli
 from genfast.data import Split, load
 from genfast.models import MODELS
-from genfast.training import Trainer, evaluate, independent_pixels
+from genfast.training import BEST, Trainer, evaluate, independent_pixels
+from genfast.training.checkpoint import read_checkpoint, write_checkpoint
 from genfast.training.estimates import Evaluation, Moments
 from genfast.training.evaluate import spread
 
@@ -112,6 +114,26 @@ def test_a_model_in_nats_is_reported_in_nats(whole: Trainer, monkeypatch: pytest
     assert nats.mean == pytest.approx(bits.nats, rel=1e-14)
 
 
+def test_noise_of_a_batch_does_not_depend_on_who_computes_it(
+    whole: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a bound that is estimated by draws, in whatever order the batches come."""
+    monkeypatch.setattr(whole.model, "log_prob", lambda x, labels: torch.randn(len(x)).double())
+    state = torch.get_rng_state()
+    split = whole.data.test
+    forward = evaluate(whole.model, split)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert abs(forward.nats) < 4 / math.sqrt(299)  # every batch has draws of its own
+    monkeypatch.setattr(
+        importlib.import_module("genfast.training.evaluate"),
+        "in_turn",
+        lambda items, work, processes: [work(item) for item in reversed(items)],
+    )
+    torch.manual_seed(99)
+    assert evaluate(whole.model, split).mean == pytest.approx(forward.mean, rel=1e-12)
+    assert evaluate(whole.model, split, seed=1).mean != pytest.approx(forward.mean, rel=1e-3)
+
+
 def test_evaluation_holds_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load("digits", levels=2)
     model = MODELS["gated-pixelcnn"](data.image_shape, 2, channels=4, layers=2)
@@ -201,6 +223,27 @@ def test_eval_of_some_images(whole: Trainer, tmp_path: Path, capsys: Any) -> Non
     expected = evaluate(whole.model, spread(whole.data.validation, 50), labels=True)
     assert (result["count"], result["mean"]) == (50, expected.mean)
     assert "digits, validation, 50 images" in capsys.readouterr().out
+
+
+def test_the_best_weights_can_be_evaluated(tmp_path: Path, capsys: Any) -> None:
+    trainer = start(tmp_path / "run", epochs=2, early_stopping=2)
+    trainer.run()
+    best = tmp_path / "run" / BEST
+    checkpoint = read_checkpoint(best)
+    for name in checkpoint.part("model"):
+        checkpoint.tensors[f"model.{name}"].zero_()  # every level as likely as the other
+    write_checkpoint(best, checkpoint)
+    path = tmp_path / "figures.json"
+    for flags, exact in (["--best"], True), ([], False):
+        assert cli.main(["eval", str(best.parent), *flags, "--json", str(path)]) == 0
+        mean = json.loads(path.read_text())["results"]["model"]["mean"]
+        assert (mean == pytest.approx(1.0, rel=1e-6)) is exact
+    assert cli.main(["sample", str(best.parent), "--best", "--out", str(tmp_path / "a.npz")]) == 0
+    level = np.load(tmp_path / "a.npz")["images"].mean() / 255
+    assert level == pytest.approx(0.5, abs=0.03)  # 4096 fair coins
+    best.unlink()
+    assert cli.main(["eval", str(best.parent), "--best"]) == 2
+    assert "best.safetensors: not found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "lost" / CHECKPOINT).unlink()
     path = folder / "unknown" / CHECKPOINT
     checkpoint = read_checkpoint(path)
-    checkpoint.description["model"]["name"] = "pixelcnm"
+    checkpoint.description["config"]["model"]["name"] = "pixelcnm"
     write_checkpoint(path, checkpoint)
     (folder / "no run").mkdir()
     return folder
@@ -80,6 +80,15 @@ def test_state_tells_a_run_that_has_steps_left(
     trainer.config = replace(trainer.config, max_steps=max_steps)
     trainer.save()
     assert read_figures(tmp_path / CHECKPOINT).state == state
+
+
+def test_a_run_that_early_stopping_ended_is_finished(tmp_path: Path) -> None:
+    trainer = start(tmp_path, epochs=9, early_stopping=1)
+    trainer.history.losses, trainer.history.seconds = [1.0] * 20, [0.1] * 20
+    for last, state in ((0.9, "unfinished"), (1.1, "finished")):
+        trainer.history.validation = {10: 1.0, 20: last}
+        trainer.save()
+        assert read_figures(tmp_path / CHECKPOINT).state == state
 
 
 def test_a_run_that_has_not_begun_has_no_figures(folder: Path) -> None:

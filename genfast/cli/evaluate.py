@@ -17,9 +17,10 @@ def run(
     batch_size: int,
     max_images: int | None,
     device: str,
+    best: bool,
     json: Path | None,
 ) -> int:
-    from genfast.training import evaluate, open_run
+    from genfast.training import BEST, CHECKPOINT, evaluate, open_run
     from genfast.training.distributed import Processes
     from genfast.training.evaluate import baselines, spread
     from genfast.training.files import write_json
@@ -28,7 +29,8 @@ def run(
         if value is not None and value < 1:
             raise ValueError(f"{flag}: must be greater than 0, got {value}")
     with Processes.from_environment(device) as processes:
-        opened = open_run(run, **({} if data_dir is None else {"data_dir": data_dir}))
+        moved = {} if data_dir is None else {"data_dir": data_dir}
+        opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
         data, model = opened.load_data(), opened.model.to(processes.device)
         images = spread(getattr(data, split), max_images)
         result = evaluate(
@@ -65,6 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-images", type=int, metavar="N", help="only N images, spread over the split"
     )
+    parser.add_argument("--best", action="store_true", help="the weights that early stopping found best")
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")
     parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")

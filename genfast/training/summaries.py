@@ -8,13 +8,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from genfast.models import MODELS
+from genfast.training.budget import is_done
 from genfast.training.checkpoint import CHECKPOINT, CheckpointError, read_checkpoint
 from genfast.training.config import TrainConfig
+from genfast.training.config_files import CONFIG
 from genfast.training.history import History
 
 #: What is in a run's folder even if its checkpoint has been lost.
-_REMAINS = {"config.json", "metrics.csv"}
+_REMAINS = {CONFIG, "metrics.csv"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Figures:
     """What a checkpoint says of its run. `best` and `last` are validation figures in `unit`.
 
     None stands for what was not measured. `state` is "finished" if all epochs or steps asked for
-    are done, else "unfinished": it is running, was interrupted, or its time was up.
+    are done or early stopping ended them, else "unfinished": the run goes on, was interrupted, or
+    its time was up.
     """
 
     model: str
@@ -89,20 +91,18 @@ def read_figures(path: Path) -> Figures:
     checkpoint = read_checkpoint(path, "history.")
     try:
         config = TrainConfig.from_dict(checkpoint.description["config"])
-        model = checkpoint.description["model"]["name"]
         images = checkpoint.description["data"]["train"]
         levels = checkpoint.description["data"]["levels"]
         history = History.from_tensors(checkpoint.part("history"))
-        unit = MODELS[model].unit
+        unit = str(checkpoint.description["unit"])
     except (KeyError, TypeError, ValueError) as error:
         message = f"{path}: its model, settings or history are not of this genfast ({error})"
         raise CheckpointError(message) from error
     steps, steps_per_epoch = len(history.losses), math.ceil(images / config.batch_size)
     seconds = history.seconds[-1] if steps else 0.0
-    wanted = min(config.epochs * steps_per_epoch, config.max_steps or math.inf)
     validation = history.validation
     return Figures(
-        model=model,
+        model=config.model,
         data=config.data,
         levels=levels,
         steps=steps,
@@ -111,7 +111,7 @@ def read_figures(path: Path) -> Figures:
         last=validation[max(validation)] if validation else None,
         unit=unit,
         images_per_second=steps / steps_per_epoch * images / seconds if seconds > 0 else None,
-        state="finished" if steps >= wanted else "unfinished",
+        state="finished" if is_done(config, history, steps_per_epoch) else "unfinished",
     )
 
 
