@@ -54,12 +54,18 @@ def _form(out: str) -> str:
 
 
 def _drawing(
-    run: Path, processes: Processes, data_dir: str | None, given_rows: int | None, **settings: Any
+    run: Path,
+    processes: Processes,
+    best: bool,
+    data_dir: str | None,
+    given_rows: int | None,
+    **settings: Any,
 ) -> Drawing:
-    from genfast.training import open_run
+    from genfast.training import BEST, CHECKPOINT, open_run
     from genfast.training.samples import Drawing
 
-    opened = open_run(run, **({} if data_dir is None else {"data_dir": data_dir}))
+    moved = {} if data_dir is None else {"data_dir": data_dir}
+    opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
     if given_rows is not None:
         settings.update(given=opened.load_data().test, given_rows=given_rows)
     try:
@@ -113,6 +119,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--given-rows", type=int, metavar="K", help="complete test images from their first K rows"
     )
+    parser.add_argument("--best", action="store_true", help="the weights that early stopping found best")
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")
     parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")

@@ -65,8 +65,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, require("safetensors.torch").save(tensors, header))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint. Raises `CheckpointError` naming the file and what is wrong with it."""
+def read_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
+    """Read a checkpoint, of its tensors only those whose name begins with `prefix`.
+
+    Raises `CheckpointError` naming the file and what is wrong with it.
+    """
     safetensors = require("safetensors")
     if not path.is_file():
         raise CheckpointError(f"{path}: not found")
@@ -75,7 +78,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             header = file.metadata() or {}
             _check_format(path, header.get("format", "no format"))
             # Cloned: the file is mapped, and a map dies with a file that is cut under it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in names}
         description = json.loads(header["description"])
     except safetensors.SafetensorError as error:
         message = f"{path}: cut short or not a safetensors file ({error})"

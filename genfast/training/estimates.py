@@ -112,6 +112,8 @@ class Evaluation:
     @property
     def interval_method(self) -> str:
         """Which distribution the interval's width comes from."""
+        if self.count < 2:
+            return "none, of a single image"
         if self.count > _LARGE:
             return "normal"
         return f"Student t, {self.count - 1} degrees of freedom"

@@ -22,13 +22,15 @@ def evaluate(
     labels: bool = False,
     batch_size: int = 64,
     processes: Processes | None = None,
+    seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
     """Mean negative log-likelihood of `model` on every image of `split`, in the model's `unit`.
 
     With `labels`, given their classes. The model is put in evaluation mode and left as it was found.
     One batch is in memory at a time. With `processes`, they take the batches in turn, and each gets
-    the figures that one process would get, to the bit (at the same number of threads).
+    the figures that one process would get, to the bit (at the same number of threads). What noise a
+    model draws for its `log_prob` is keyed by `seed` and the batch; torch's generators are left alone.
     Raises `ValueError` if there are no images.
 
     >>> from genfast.data import load
@@ -43,8 +45,11 @@ def evaluate(
     @torch.no_grad()
     def measure(start: int) -> Moments:
         part = slice(start, start + batch_size)
+        images = split.images[part].to(device, torch.int64)
         given = split.labels[part].to(device) if labels and split.labels is not None else None
-        return Moments.of(-model.log_prob(split.images[part].to(device, torch.int64), given))
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed + start)
+            return Moments.of(-model.log_prob(images, given))
 
     def measured() -> Iterable[Moments]:
         shown = progress and (processes is None or processes.is_main)

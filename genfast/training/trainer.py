@@ -24,6 +24,7 @@ import torch
 from genfast.data import ImageData
 from genfast.training import checkpoint as ckpt
 from genfast.training.batches import Batches, load_data, noise_seed
+from genfast.training.budget import is_done, planned_steps
 from genfast.training.config import TrainConfig
 from genfast.training.config_files import CONFIG, write_config
 from genfast.training.distributed import Processes
@@ -164,7 +165,10 @@ class Trainer:
         it cannot be written; the one before it then still is.
         """
         images = len(self.data.train) / self.steps_per_epoch
-        shown = round(self.step * images), round(self._planned_steps() * images)
+        shown = (
+            round(self.step * images),
+            round(planned_steps(self.config, self.steps_per_epoch) * images),
+        )
         with Interrupts() as interrupts, self.log.open(self.step, *shown):
             try:
                 # One of several processes cannot leave when it likes: the others would wait for it.
@@ -201,7 +205,7 @@ class Trainer:
             if save:
                 self.save()
                 saved = time.monotonic()
-            if late or self._is_done():
+            if late or is_done(self.config, self.history, self.steps_per_epoch):
                 break
             alone = self.processes.world_size == 1
             with interrupts.shield() if alone else contextlib.nullcontext():
@@ -214,17 +218,6 @@ class Trainer:
         """All steps of an epoch are done, but its validation is not (or was interrupted)."""
         at_end = self.step > 0 and self.step % self.steps_per_epoch == 0
         return at_end and self.step not in self.history.validation
-
-    def _planned_steps(self) -> int:
-        planned = self.config.epochs * self.steps_per_epoch
-        return planned if self.config.max_steps is None else min(planned, self.config.max_steps)
-
-    def _is_done(self) -> bool:
-        if self.step >= self._planned_steps():
-            return True
-        best = self.history.best_epoch(self.steps_per_epoch)
-        patience, epoch = self.config.early_stopping, self.step // self.steps_per_epoch
-        return patience > 0 and best is not None and epoch - best >= patience
 
     def _take_step(self) -> None:
         began = time.perf_counter()
@@ -260,13 +253,13 @@ class Trainer:
         self.save()
 
     def _validate(self) -> None:
-        torch.manual_seed(noise_seed(self.config.seed, self.step, _VALIDATION))
         result = evaluate(
             self.evaluated,
             self.data.validation,
             labels=self.config.conditional,
             batch_size=self.config.batch_size,
             processes=self.processes,
+            seed=noise_seed(self.config.seed, self.step, _VALIDATION),
         )
         if not math.isfinite(result.mean):
             raise TrainingError(
