@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from genfast.training import (
     evaluate,
     open_run,
 )
-from genfast.training.checkpoint import read_checkpoint
+from genfast.training.checkpoint import read_checkpoint, write_checkpoint
 from genfast.training.files import write_atomically
 
 
@@ -42,12 +44,28 @@ def test_checkpoint_gives_the_model_back(saved: Path, whole: Trainer) -> None:
     assert evaluate(run.model, data.validation, labels=True).count == 299
 
 
-@pytest.mark.parametrize("part", [0.0, 0.001, 0.01, 0.3, 0.999])
-def test_truncated_checkpoint_is_named(saved: Path, part: float) -> None:
+def test_checkpoint_cut_anywhere_is_named(saved: Path) -> None:
+    """In the length of the header, in the header, between tensors, in a tensor, a byte from the end."""
     content = saved.read_bytes()
-    saved.write_bytes(content[: int(len(content) * part)])
-    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: cut short or not"):
-        Trainer.resume(saved.parent)
+    header = 8 + int.from_bytes(content[:8], "little")
+    places = {0, 1, 7, 8, 9, header // 2, header - 1, header, header + 1, len(content) - 1}
+    places |= set(random.Random(0).sample(range(len(content)), 30))
+    for place in sorted(places):
+        saved.write_bytes(content[:place])
+        with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: cut short or not"):
+            Trainer.resume(saved.parent)
+
+
+def test_header_of_ten_gigabytes_is_not_read(saved: Path) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes((10 * 2**30).to_bytes(8, "little") + content[8:])
+    with pytest.raises(CheckpointError, match="cut short or not a safetensors file"):
+        open_run(saved.parent)
+    with saved.open("r+b") as file:
+        file.truncate(11 * 2**30)  # a hole: it takes no room on the disk
+    with pytest.raises(CheckpointError, match="cut short or not a safetensors file"):
+        open_run(saved.parent)
+    saved.unlink()
 
 
 def test_foreign_and_hostile_checkpoints_are_refused(saved: Path, tmp_path: Path) -> None:
@@ -59,16 +77,18 @@ def test_foreign_and_hostile_checkpoints_are_refused(saved: Path, tmp_path: Path
 
     torch.save({"a": Trap()}, tmp_path / "pickled")
     zero = {"a": torch.zeros(2)}
-    known = {"format": "genfast-checkpoint-1"}
+    known = {"format": "genfast-checkpoint-2"}
     for content, message in (
         (b"GIF89a, in truth a picture", "cut short or not a safetensors file"),
         (pickle.dumps(Trap()), "not a safetensors file"),
-        ((tmp_path / "pickled").read_bytes(), "not a safetensors file"),
+        ((tmp_path / "pickled").read_bytes(), "not a safetensors file"),  # a zip
         (save(zero), "not a checkpoint of genfast"),
         (save(zero, {"format": "pt"}), "not a checkpoint of genfast .*pt"),
+        (save(zero, {"format": "genfast-checkpoint-1"}), "another version of genfast: .*-1, .*-2"),
         (save(zero, known), "description is damaged"),
         (save(zero, {**known, "description": "{"}), "description is damaged"),
         (save(zero, {**known, "description": "[]"}), "description is damaged"),
+        (save(zero, {**known, "description": "[" * 100_000}), "description is damaged"),
         (save(zero, {**known, "description": "{}"}), "not of this genfast"),
     ):
         saved.write_bytes(content)
@@ -90,13 +110,16 @@ def test_foreign_and_hostile_checkpoints_are_refused(saved: Path, tmp_path: Path
         (("model", "config", "surprise"), 1),
         (("config", "surprise"), 1),
         (("config", "lr"), "high"),
-        (("optimizer", "groups"), []),
-        (("optimizer", "values"), {"nonsense": 1}),
+        (("config", "model"), "os.system"),
+        (("config", "lr"), math.nan),
+        (("objective", "tensors"), []),
+        (("objective", "values"), {"nonsense": 1}),
+        (("objective", "values"), {"10000.step": 1}),
+        (("objective", "values"), None),
+        (("objective",), []),
     ],
 )
 def test_altered_description_is_refused(saved: Path, place: tuple[str, ...], value: Any) -> None:
-    from genfast.training.checkpoint import write_checkpoint
-
     checkpoint = read_checkpoint(saved)
     target = checkpoint.description
     for key in place[:-1]:
@@ -107,14 +130,45 @@ def test_altered_description_is_refused(saved: Path, place: tuple[str, ...], val
         Trainer.resume(saved.parent)
 
 
-@pytest.mark.parametrize("name", ["rng.torch", "history.losses"])
-def test_missing_state_is_refused(saved: Path, name: str) -> None:
-    from genfast.training.checkpoint import write_checkpoint
+def altered(path: Path, name: str, tensor: torch.Tensor | None) -> None:
+    """Put `tensor` in the place of another in a checkpoint, or take it away."""
+    checkpoint = read_checkpoint(path)
+    assert name in checkpoint.tensors
+    if tensor is None:
+        del checkpoint.tensors[name]
+    else:
+        checkpoint.tensors[name] = tensor
+    write_checkpoint(path, checkpoint)
 
-    checkpoint = read_checkpoint(saved)
-    del checkpoint.tensors[name]
-    write_checkpoint(saved, checkpoint)
-    with pytest.raises(CheckpointError, match="cannot be resumed"):
+
+@pytest.mark.parametrize("name", ["objective.3.exp_avg", "ema.blocks.0.link.weight", "history.losses"])
+def test_missing_state_is_refused(tmp_path: Path, name: str) -> None:
+    start(tmp_path, max_steps=2, ema=0.5).run()
+    altered(tmp_path / CHECKPOINT, name, None)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: "):
+        Trainer.resume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("history.losses", torch.tensor([1.0, math.nan])),
+        ("history.seconds", torch.tensor([1.0, math.inf])),
+        ("history.seconds", torch.zeros(3)),
+        ("history.losses", torch.zeros(2, 2)),
+        ("history.validation", torch.tensor([[math.nan, 1.0]])),
+        ("history.validation", torch.tensor([[math.inf, 1.0]])),
+        ("history.validation", torch.tensor([[1.5, 1.0]])),
+        ("history.validation", torch.tensor([[3.0, 1.0]])),
+        ("history.validation", torch.tensor([[2.0, math.nan]])),
+        ("history.validation", torch.zeros(2, 3)),
+        ("objective.0.exp_avg", torch.zeros(3)),
+        ("model.blocks.0.link.weight", torch.zeros(3)),
+    ],
+)
+def test_state_that_cannot_be_is_refused(saved: Path, name: str, tensor: torch.Tensor) -> None:
+    altered(saved, name, tensor)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: "):
         Trainer.resume(saved.parent)
 
 

@@ -15,7 +15,13 @@ from PIL import Image
 from genfast.training import CHECKPOINT, TrainingError, demo
 from genfast.training.report import render
 
-TINY = replace(demo.DEMO_CONFIG, channels=4, layers=2, epochs=1, batch_size=300, samples=10)
+TINY = replace(
+    demo.DEMO_CONFIG,
+    model_settings={"channels": 4, "layers": 2},
+    epochs=1,
+    batch_size=300,
+    samples=10,
+)
 ROW = {
     "op": "gated_activation",
     "variant": "a < b & c",

@@ -1,124 +1,19 @@
-"""Settings, exact means of the figures, history and pictures of a run."""
+"""History and pictures of a run."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from genfast.data import Split, load
 from genfast.training import (
-    ConfigError,
-    TrainConfig,
-    Trainer,
-    evaluate,
     image_grid,
-    independent_pixels,
     save_png,
 )
-from genfast.training.evaluate import summarise
 from genfast.training.history import History
-
-# -- settings --------------------------------------------------------------------------------------
-
-
-def test_every_setting_is_documented() -> None:
-    assert all(len(setting.metadata["help"]) > 10 for setting in fields(TrainConfig))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"lr": 0}, "lr: must be greater than 0, got 0"),
-        ({"lr": math.nan}, "lr: must be finite"),
-        ({"lr": "1"}, "lr: must be float, got '1'"),
-        ({"epochs": 1.5}, "epochs: must be int, got 1.5"),
-        ({"epochs": True}, "epochs: must be int, got True"),
-        ({"conditional": 1}, "conditional: must be bool, got 1"),
-        ({"levels": 1}, "levels: must be from 2 to 256, got 1"),
-        ({"max_minutes": -1}, "max_minutes: must be greater than 0"),
-        ({"max_steps": "many"}, "max_steps: must be int or None"),
-        ({"sample_every": -1}, "sample_every: must be 0 or more"),
-        ({"seed": -1}, "seed: must be from 0"),
-        ({"batchsize": 3}, "batchsize: unknown setting; known are batch_size"),
-    ],
-)
-def test_settings_are_checked_by_name(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}"):
-        TrainConfig.from_dict(settings)
-
-
-def test_only_what_cannot_alter_the_past_may_change_on_resuming() -> None:
-    config = TrainConfig()
-    assert config.continued({"epochs": 3, "lr": config.lr}).epochs == 3
-    with pytest.raises(ConfigError, match=r"lr: .* it has 0\.001, got 0\.1"):
-        config.continued({"lr": 0.1})
-
-
-# -- figures ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 7, 100, 299, 1000])
-def test_mean_and_error_are_exact_for_any_batches(size: int) -> None:
-    values = torch.randn(299, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1e6
-    result = summarise(values.split(size), dims=64)
-    assert result.count == 299
-    scale = 64 * math.log(2)
-    exact = math.fsum((-values).tolist()) / 299 / scale
-    assert result.bits_per_dim == pytest.approx(exact, rel=1e-14)
-    assert result.standard_error == pytest.approx(values.std().item() / math.sqrt(299) / scale, rel=1e-9)
-    assert result.nats == pytest.approx(exact * scale, rel=1e-14)
-
-
-def test_one_image_has_no_error_and_none_has_no_mean() -> None:
-    assert math.isnan(summarise([torch.zeros(1)], 4).standard_error)
-    with pytest.raises(ValueError, match="no images"):
-        summarise([torch.zeros(0)], 4)
-
-
-def test_evaluate_uses_every_image_with_its_label(whole: Trainer) -> None:
-    split = whole.data.test
-    with torch.no_grad():
-        each = whole.model.log_prob(split.images.long(), split.labels).double()
-    whole.model.train()
-    for size in (64, 299):
-        result = evaluate(whole.model, split, labels=True, batch_size=size)
-        assert result.nats == pytest.approx(-each.mean().item(), rel=1e-5)
-    assert whole.model.training  # left as it was found
-
-
-def test_independent_pixels_by_hand() -> None:
-    images = torch.tensor([[0, 1], [0, 1], [2, 1], [0, 0]], dtype=torch.uint8).view(4, 1, 1, 2)
-    train = Split(images[:3], torch.tensor([0, 0, 1]))
-    test = Split(images[3:], torch.tensor([1]))
-    # Pixel 0: counts 2+1, 0+1, 1+1 of 6; pixel 1: 0+1, 3+1, 0+1 of 6.
-    expected = -(math.log2(3 / 6) + math.log2(1 / 6)) / 2
-    assert independent_pixels(train, test, 3).bits_per_dim == pytest.approx(expected)
-    # Class 1 has one training image, (2, 1).
-    expected = -(math.log2(1 / 4) + math.log2(1 / 4)) / 2
-    result = independent_pixels(train, test, 3, num_classes=2)
-    assert result.bits_per_dim == pytest.approx(expected)
-
-
-def test_independent_pixels_do_not_depend_on_the_batches() -> None:
-    data = load("digits", levels=5)
-    counts = np.ones((64, 5))
-    for image in data.train.images.flatten(1).numpy():
-        counts[np.arange(64), image] += 1
-    log_probs = np.log2(counts / counts.sum(1, keepdims=True))
-    test = data.test.images.flatten(1).numpy()
-    expected = -log_probs[np.arange(64), test].mean()
-    result = independent_pixels(data.train, data.test, 5)
-    assert result.bits_per_dim == pytest.approx(expected, rel=1e-12)
-
-
-# -- history and pictures --------------------------------------------------------------------------
 
 
 def test_history_survives_its_tensors() -> None:

@@ -16,8 +16,7 @@ from genfast.training import (
 TINY: dict[str, Any] = {
     "data": "digits",
     "levels": 2,
-    "channels": 4,
-    "layers": 2,
+    "model_settings": {"channels": 4, "layers": 2},
     "batch_size": 120,
     "sample_every": 0,
     "epochs": 2,
@@ -27,8 +26,12 @@ TINY: dict[str, Any] = {
 }
 
 
+def config(**settings: Any) -> TrainConfig:
+    return TrainConfig(**{**TINY, **settings})
+
+
 def start(run_dir: Path, **settings: Any) -> Trainer:
-    return Trainer.start(TrainConfig(**{**TINY, **settings}), run_dir, quiet=True)
+    return Trainer.start(config(**settings), run_dir, quiet=True)
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -36,11 +39,14 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def assert_same_run(trainer: Trainer, other: Trainer) -> None:
-    """Equal to the bit: losses of every step, weights, optimiser state."""
+    """Equal to the bit: losses of every step, weights, their average, optimiser state."""
     assert trainer.history.losses == other.history.losses
     for name, tensor in weights(trainer).items():
         assert torch.equal(tensor, other.model.state_dict()[name]), name
-    states = [t.optimizer.state_dict()["state"] for t in (trainer, other)]
+    assert (trainer.average is None) == (other.average is None)
+    for name, tensor in trainer.evaluated.state_dict().items():
+        assert torch.equal(tensor, other.evaluated.state_dict()[name]), name
+    states = [t.objective.optimizer.state_dict()["state"] for t in (trainer, other)]
     assert states[0].keys() == states[1].keys()
     for number, entries in states[0].items():
         for key, value in entries.items():

@@ -1,4 +1,4 @@
-"""The command `genfast`: info, bench, train, sample, eval and demo.
+"""The command `genfast`: info, bench, train, sample, eval, runs and demo.
 
 A mistake of the user ends as one line on standard error and exit code 2; set GENFAST_DEBUG=1 to
 see where it was raised. What a command needs is imported when it runs.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from genfast.cli import demo, evaluate, sample, train
+from genfast.cli import demo, evaluate, runs, sample, train
 from genfast.cli.exit_codes import INTERRUPTED, MISTAKE
 
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from genfast.benchmarks.run import main as bench
 
             return bench(arguments[1:]) or 0
-        parsed = vars(_parser().parse_args(arguments))
+        parsed = vars(_parser(arguments).parse_args(arguments))
         command: Callable[..., int] = parsed.pop("command")
         return command(**parsed)
     except KeyboardInterrupt:
@@ -56,13 +56,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> _Parser:
+def _parser(arguments: Sequence[str]) -> _Parser:
     parser = _Parser(prog="genfast", description="Fast, exact deep generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("info", help="show versions, instruction sets and devices", add_help=False)
     commands.add_parser("bench", help="time the operations against PyTorch", add_help=False)
-    train.add_flags(commands.add_parser("train", help="train a model"))
+    of_train = arguments[1:] if arguments[:1] == ["train"] else []
+    train.add_flags(commands.add_parser("train", help="train a model"), of_train)
     sample.add_flags(commands.add_parser("sample", help="draw images from a trained model"))
-    evaluate.add_flags(commands.add_parser("eval", help="measure bits/dim on held-out images"))
+    evaluate.add_flags(commands.add_parser("eval", help="measure the likelihood of held-out images"))
+    runs.add_flags(commands.add_parser("runs", help="list training runs with their figures"))
     demo.add_flags(commands.add_parser("demo", help="train, sample and benchmark: leaves a report page"))
     return parser

@@ -3,34 +3,102 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genfast.training.distributed import Processes
+    from genfast.training.samples import Drawing
+
+_FORMS = {".png": "grid", ".npz": "npz", "": "files"}
 
 
-def run(run: Path, n: int, out: Path, seed: int, temperature: float, label: int | None) -> int:
-    import torch
+def run(
+    run: Path,
+    n: int,
+    start: int,
+    out: str,
+    batch_size: int,
+    device: str,
+    resume: bool,
+    **settings: Any,
+) -> int:
+    from genfast.training.distributed import Processes
+    from genfast.training.sample_files import check_grid
 
-    from genfast.training import image_grid, open_run, save_png
-
-    if n < 1:
-        raise ValueError(f"-n: must be greater than 0, got {n}")
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out: must be a .png file, got {out}")
-    model = open_run(run).model
-    classes = model.num_classes
-    if label is not None and not 0 <= label < classes:
-        wanted = f"0 to {classes - 1}" if classes else "left out, the model is not conditional"
-        raise ValueError(f"--label: must be {wanted}, got {label}")
-    labels = None
-    if classes:  # without --label, the classes in turn
-        labels = torch.arange(n) % classes if label is None else torch.full((n,), label)
-    images = model.sample(
-        n, seed=seed, labels=labels, temperature=temperature, progress=sys.stderr.isatty()
-    )
-    columns = classes if label is None and 1 < classes <= 16 else None
-    save_png(out, image_grid(images, model.levels, columns))
-    print(f"{n} samples: {out}")
+    for flag, value, least in (("-n", n, 1), ("--start", start, 0), ("--batch-size", batch_size, 1)):
+        if value < least:
+            raise ValueError(f"{flag}: must be {least} or more, got {value}")
+    form = _form(out)
+    if resume and form != "files":
+        raise ValueError(f"--resume: goes on with a folder of single files only, got --out {out}")
+    if form == "grid":
+        check_grid(n)
+    with Processes.from_environment(device) as processes:
+        drawing = _drawing(run, processes, **settings)
+        drawn = _save(form, Path(out), drawing, range(start, start + n), batch_size, resume, processes)
+        if processes.is_main:
+            there = f" ({n - drawn} of them were there)" if drawn < n else ""
+            print(f"{n} samples{there}: {out}")
     return 0
+
+
+def _form(out: str) -> str:
+    """What to write: a folder by its closing slash, by being there or by having no suffix."""
+    is_folder = out.endswith("/") or Path(out).is_dir()
+    suffix = "" if is_folder else Path(out).suffix.lower()
+    if suffix not in _FORMS:
+        raise ValueError(f"--out: must end in .png, .npz or (a folder) in /, got {out}")
+    return _FORMS[suffix]
+
+
+def _drawing(
+    run: Path,
+    processes: Processes,
+    best: bool,
+    data_dir: str | None,
+    given_rows: int | None,
+    **settings: Any,
+) -> Drawing:
+    from genfast.training import BEST, CHECKPOINT, open_run
+    from genfast.training.samples import Drawing
+
+    moved = {} if data_dir is None else {"data_dir": data_dir}
+    opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
+    if given_rows is not None:
+        settings.update(given=opened.load_data().test, given_rows=given_rows)
+    try:
+        return Drawing(opened.model.to(processes.device), **settings)
+    except ValueError as error:  # begins with the name of the setting
+        name, _, message = str(error).partition(":")
+        raise ValueError(f"--{name.replace('_', '-')}:{message}") from error
+
+
+def _save(
+    form: str,
+    out: Path,
+    drawing: Drawing,
+    numbers: range,
+    batch_size: int,
+    resume: bool,
+    processes: Processes,
+) -> int:
+    """Draw and write -> how many images were drawn."""
+    from genfast.training import sample_files as files
+
+    ranges = [numbers]
+    if form == "files":
+        ranges = processes.on_main(lambda: files.open_folder(out, drawing, numbers, resume=resume))
+    batches = drawing.batches(ranges, batch_size, processes, progress=True)
+    if not processes.is_main:
+        deque(batches, maxlen=0)  # draws, for the main process to write
+    elif form == "files":
+        files.save_files(out, drawing, batches)
+    else:
+        save = files.save_grid if form == "grid" else files.save_npz
+        save(out, drawing, numbers, batches)
+    return sum(map(len, ranges))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +106,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=run)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
     parser.add_argument("-n", type=int, default=64, help="number of images (64)")
-    parser.add_argument("--out", type=Path, default=Path("grid.png"), help="PNG file (grid.png)")
+    parser.add_argument("--start", type=int, default=0, help="number of the first image (0)")
+    parser.add_argument(
+        "--out",
+        default="grid.png",
+        help=".png: one picture; .npz: an array; FOLDER/: a PNG an image (grid.png)",
+    )
+    parser.add_argument("--resume", action="store_true", help="draw what the folder --out lacks")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier (1.0)")
     parser.add_argument("--label", type=int, help="only this class, for a conditional model")
+    parser.add_argument(
+        "--given-rows", type=int, metavar="K", help="complete test images from their first K rows"
+    )
+    parser.add_argument("--best", action="store_true", help="the weights that early stopping found best")
+    parser.add_argument("--data-dir", help="folder of the data, if it has moved")
+    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")

@@ -3,7 +3,10 @@
 One file, renamed into place whole, so weights, optimiser, history and settings always belong
 together. Loading reads numbers and JSON and never executes code.
 
-Tensors are named `model.*`, `optimizer.<parameter number>.*`, `history.*` and `rng.*`.
+Tensors are named `model.*`, `ema.*` (the averaged weights, if there are any), `objective.*` (what the
+optimiser has gathered) and `history.*`. The step number, which is the length of the history, is the
+position in the data order and in the schedule and the seed of all noise; early stopping is decided from
+the history. So nothing else has to be kept.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from genfast.training.files import write_atomically
 
 #: Name of the checkpoint in a run's folder.
 CHECKPOINT = "checkpoint.safetensors"
-_FORMAT = "genfast-checkpoint-1"
+#: Name of the one with the best weights, in a run with early stopping.
+BEST = "best.safetensors"
+_FAMILY = "genfast-checkpoint-"
+_FORMAT = f"{_FAMILY}2"
 
 
 class CheckpointError(ValueError):
@@ -59,28 +65,41 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, require("safetensors.torch").save(tensors, header))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint. Raises `CheckpointError` naming the file and what is wrong with it."""
+def read_checkpoint(path: Path, prefix: str = "") -> Checkpoint:
+    """Read a checkpoint, of its tensors only those whose name begins with `prefix`.
+
+    Raises `CheckpointError` naming the file and what is wrong with it.
+    """
     safetensors = require("safetensors")
     if not path.is_file():
         raise CheckpointError(f"{path}: not found")
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != _FORMAT:
-                found = header.get("format", "no format")
-                raise CheckpointError(f"{path}: not a checkpoint of genfast (header: {found})")
+            _check_format(path, header.get("format", "no format"))
             # Cloned: the file is mapped, and a map dies with a file that is cut under it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in names}
         description = json.loads(header["description"])
     except safetensors.SafetensorError as error:
         message = f"{path}: cut short or not a safetensors file ({error})"
         raise CheckpointError(message) from error
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is damaged ({error})") from error
     if not isinstance(description, dict):
         raise CheckpointError(f"{path}: its description is damaged (not a JSON object)")
     return Checkpoint(tensors, description)
+
+
+def _check_format(path: Path, found: str) -> None:
+    if found == _FORMAT:
+        return
+    if found.startswith(_FAMILY):
+        raise CheckpointError(
+            f"{path}: written by another version of genfast: its format is {found}, "
+            f"this version reads {_FORMAT}"
+        )
+    raise CheckpointError(f"{path}: not a checkpoint of genfast (header: {found})")
 
 
 def describe_model(model: Any) -> dict[str, Any]:
@@ -90,36 +109,11 @@ def describe_model(model: Any) -> dict[str, Any]:
 
 
 def build_model(checkpoint: Checkpoint) -> Any:
-    """The model described in a checkpoint, with its weights.
+    """The model described in a checkpoint, with its weights, averaged ones where there are any.
 
     Raises `KeyError`, `TypeError`, `ValueError` or `RuntimeError` if they do not fit.
     """
     description = checkpoint.description["model"]
     model = MODELS[description["name"]](**description["config"])
-    model.load_state_dict(checkpoint.part("model"))
+    model.load_state_dict(checkpoint.part("ema") or checkpoint.part("model"))
     return model
-
-
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state as named tensors and JSON values."""
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, Any] = {}
-    for number, entries in state["state"].items():
-        for key, value in entries.items():
-            where = tensors if isinstance(value, Tensor) else values
-            where[f"{number}.{key}"] = value
-    return tensors, {"groups": state["param_groups"], "values": values}
-
-
-def unpack_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Load what `pack_optimizer` gave.
-
-    Raises `KeyError`, `TypeError` or `ValueError` if it does not fit.
-    """
-    packed = checkpoint.description["optimizer"]
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in {**checkpoint.part("optimizer"), **packed["values"]}.items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": packed["groups"]})

@@ -12,7 +12,6 @@ import json
 import math
 import platform
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch import Tensor
 from genfast.data import ImageData
 from genfast.data.extras import require
 from genfast.training.config import TrainConfig
-from genfast.training.evaluate import Evaluation, evaluate, independent_pixels
+from genfast.training.evaluate import evaluate, independent_pixels
 from genfast.training.files import write_atomically, write_json
 from genfast.training.history import History
 from genfast.training.images import image_grid, save_png
@@ -34,8 +33,7 @@ from genfast.training.trainer import Trainer, TrainingError
 DEMO_CONFIG = TrainConfig(
     data="digits",
     conditional=True,
-    channels=32,
-    layers=6,
+    model_settings={"channels": 32, "layers": 6},
     epochs=60,
     max_minutes=5.0,
     batch_size=32,
@@ -89,7 +87,7 @@ def run_demo(
 
 def _measure(trainer: Trainer) -> dict[str, Any]:
     """All figures of the report page, as JSON values."""
-    data, model, history = trainer.data, trainer.model, trainer.history
+    data, model, history = trainer.data, trainer.evaluated, trainer.history
     test = evaluate(model, data.test, labels=True)
     plain = independent_pixels(data.train, data.test, data.levels)
     by_class = independent_pixels(data.train, data.test, data.levels, num_classes=data.num_classes)
@@ -105,9 +103,9 @@ def _measure(trainer: Trainer) -> dict[str, Any]:
         "epochs": round(epochs, 2),
         "training_seconds": history.seconds[-1],
         "images_per_second": epochs * len(data.train) / history.seconds[-1],
-        "test": _figures(test),
-        "independent_pixels": _figures(plain),
-        "independent_pixels_by_class": _figures(by_class),
+        "test": test.to_dict(),
+        "independent_pixels": plain.to_dict(),
+        "independent_pixels_by_class": by_class.to_dict(),
         "improvement": improvement,
         "required_improvement": REQUIRED_IMPROVEMENT,
         "passed": improvement >= REQUIRED_IMPROVEMENT,
@@ -121,13 +119,9 @@ def _measure(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _figures(result: Evaluation) -> dict[str, float]:
-    return {**asdict(result), "nats": result.nats}
-
-
 def _draw(trainer: Trainer, out: Path) -> None:
     """real.png and samples.png with a row for each digit, and completions.png."""
-    data, model = trainer.data, trainer.model
+    data, model = trainer.data, trainer.evaluated
     model.eval()
     classes = torch.arange(data.num_classes)
     real = _of_each_class(data, _PER_DIGIT)
@@ -166,11 +160,11 @@ def _draw_curve(history: History, figures: dict[str, Any], steps_per_epoch: int,
     epoch = max(1, steps_per_epoch)
     rows = history.rows(epoch, figures["train_images"], steps_per_epoch)
     epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["train_bits_per_dim"] for row in rows], label="training")
-    checked = [row for row in rows if not math.isnan(row["validation_bits_per_dim"])]
+    axes.plot(epochs, [row["train_loss"] for row in rows], label="training")
+    checked = [row for row in rows if not math.isnan(row["validation_loss"])]
     axes.plot(
         [row["epoch"] for row in checked],
-        [row["validation_bits_per_dim"] for row in checked],
+        [row["validation_loss"] for row in checked],
         label="validation",
     )
     axes.axhline(

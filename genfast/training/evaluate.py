@@ -4,69 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genfast.data import Split
+from genfast.data import ImageData, Split
+from genfast.training.distributed import Processes
+from genfast.training.estimates import Evaluation, Moments
+from genfast.training.turns import image_bar, in_turn
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean negative log-likelihood of `count` images, with its standard error, in bits/dim.
+def evaluate(
+    model: Any,
+    split: Split,
+    *,
+    labels: bool = False,
+    batch_size: int = 64,
+    processes: Processes | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Mean negative log-likelihood of `model` on every image of `split`, in the model's `unit`.
 
-    `dims` is the number of pixels times colours of an image: nats an image are
-    bits/dim * dims * ln 2.
-    """
-
-    bits_per_dim: float
-    standard_error: float
-    count: int
-    dims: int
-
-    @property
-    def nats(self) -> float:
-        """Mean nats an image."""
-        return self.bits_per_dim * self.dims * math.log(2)
-
-
-def summarise(log_probs: Iterable[Tensor], dims: int) -> Evaluation:
-    """Exact mean and standard error of log-probabilities (N,) in nats that come in batches.
-
-    Sums of squared deviations are merged batch by batch in float64 (Chan, Golub, LeVeque 1979), so
-    neither the number of batches nor a short last one matters, and nothing is kept.
+    With `labels`, given their classes. The model is put in evaluation mode and left as it was found.
+    One batch is in memory at a time. With `processes`, they take the batches in turn, and each gets
+    the figures that one process would get, to the bit (at the same number of threads). What noise a
+    model draws for its `log_prob` is keyed by `seed` and the batch; torch's generators are left alone.
     Raises `ValueError` if there are no images.
-
-    >>> batches = [torch.tensor([-8.0, -10.0]), torch.tensor([-12.0])]
-    >>> result = summarise(batches, dims=4)
-    >>> round(result.nats, 12), result.count
-    (10.0, 3)
-    """
-    count, mean, squares = 0, 0.0, 0.0
-    for batch in log_probs:
-        values = -batch.double().flatten()
-        n = values.numel()
-        if n == 0:
-            continue
-        batch_mean = values.mean().item()
-        delta = batch_mean - mean
-        total = count + n
-        mean += delta * n / total
-        squares += (values - batch_mean).square().sum().item() + delta * delta * count * n / total
-        count = total
-    if count == 0:
-        raise ValueError("there are no images to evaluate")
-    scale = 1.0 / (dims * math.log(2))
-    error = math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
-    return Evaluation(mean * scale, error * scale, count, dims)
-
-
-def evaluate(model: Any, split: Split, *, labels: bool = False, batch_size: int = 64) -> Evaluation:
-    """Bits/dim of `model` on every image of `split`; with `labels`, given their classes.
-
-    The model is put in evaluation mode and left as it was found.
 
     >>> from genfast.data import load
     >>> from genfast.models import MODELS
@@ -75,20 +40,33 @@ def evaluate(model: Any, split: Split, *, labels: bool = False, batch_size: int 
     >>> evaluate(model, data.test).count
     299
     """
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def measure(start: int) -> Moments:
+        part = slice(start, start + batch_size)
+        images = split.images[part].to(device, torch.int64)
+        given = split.labels[part].to(device) if labels and split.labels is not None else None
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed + start)
+            return Moments.of(-model.log_prob(images, given))
+
+    def measured() -> Iterable[Moments]:
+        shown = progress and (processes is None or processes.is_main)
+        with image_bar(len(split), "evaluating", shown) as bar:
+            for moments in in_turn(range(0, len(split), batch_size), measure, processes):
+                bar.update(moments.count)
+                yield moments
+
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            return summarise(_log_probs(model, split, labels, batch_size), dims(split))
+        moments = Moments.merged(measured())
     finally:
         model.train(was_training)
-
-
-def _log_probs(model: Any, split: Split, labels: bool, batch_size: int) -> Iterable[Tensor]:
-    for start in range(0, len(split), batch_size):
-        part = slice(start, start + batch_size)
-        given = split.labels[part] if labels and split.labels is not None else None
-        yield model.log_prob(split.images[part].to(torch.int64), given)
+    if processes is not None:
+        moments = processes.broadcast(moments)
+    return Evaluation.of(moments, dims(split), model.unit)
 
 
 def dims(split: Split) -> int:
@@ -96,8 +74,35 @@ def dims(split: Split) -> int:
     return math.prod(split.images.shape[1:])
 
 
-def independent_pixels(train: Split, test: Split, levels: int, *, num_classes: int = 0) -> Evaluation:
-    """Bits/dim on `test` of a histogram for each pixel and colour, counted on `train`.
+def spread(split: Split, count: int | None) -> Split:
+    """`count` images at even distances over the whole of `split`; all of it if None or no more.
+
+    Not the first ones: data sets are often sorted, by class or by who wrote.
+
+    >>> spread(Split(torch.arange(10)), 4).images.tolist()
+    [0, 2, 5, 7]
+    """
+    if count is None or count >= len(split):
+        return split
+    index = torch.arange(count) * len(split) // count
+    return Split(split.images[index], None if split.labels is None else split.labels[index])
+
+
+def baselines(data: ImageData, test: Split, num_classes: int, unit: str) -> dict[str, Evaluation]:
+    """`independent_pixels` on `test`, and, with `num_classes`, the same given the class."""
+    name, train, levels = "independent pixels", data.train, data.levels
+    results = {name: independent_pixels(train, test, levels, unit=unit)}
+    if num_classes:
+        results[f"{name} given the class"] = independent_pixels(
+            train, test, levels, num_classes=num_classes, unit=unit
+        )
+    return results
+
+
+def independent_pixels(
+    train: Split, test: Split, levels: int, *, num_classes: int = 0, unit: str = "bits/dim"
+) -> Evaluation:
+    """The figure on `test`, in `unit`, of a histogram for each pixel and colour, counted on `train`.
 
     Each count begins at one (Laplace), so that no level has probability zero. With `num_classes`
     there is a histogram for each class as well: the fair comparison for a conditional model.
@@ -112,7 +117,8 @@ def independent_pixels(train: Split, test: Split, levels: int, *, num_classes: i
     for place in _places(train, num_classes):
         counts.index_put_(place, one, accumulate=True)
     log_probs = (counts / counts.sum(2, keepdim=True)).log()
-    return summarise((log_probs[place].sum(1) for place in _places(test, num_classes)), dims(test))
+    parts = (Moments.of(-log_probs[place].sum(1)) for place in _places(test, num_classes))
+    return Evaluation.of(Moments.merged(parts), dims(test), unit)
 
 
 def _places(split: Split, num_classes: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:

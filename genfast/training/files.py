@@ -7,15 +7,13 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
-
-    Written beside `path`, flushed to the disk, then renamed over it. Folders are made as needed.
-    Raises `OSError` naming `path`; what was there before is then untouched.
+    """Write `content` to `path` as `open_atomically` does.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "note.txt"
@@ -23,14 +21,24 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     >>> path.read_text()
     'whole'
     """
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which is at `path` when the block has ended: whole or, on an error, not.
+
+    Written beside `path`, flushed to the disk, then renamed over it. Folders are made as needed.
+    Raises `OSError` naming `path`; what was there before is then untouched.
+    """
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
     try:
         _make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, _mode(path))

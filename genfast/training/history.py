@@ -16,8 +16,8 @@ from genfast.training.files import write_atomically
 COLUMNS = (
     "step",
     "epoch",
-    "train_bits_per_dim",
-    "validation_bits_per_dim",
+    "train_loss",
+    "validation_loss",
     "images_per_second",
     "training_seconds",
 )
@@ -27,14 +27,14 @@ COLUMNS = (
 class History:
     """The record of a run. It lives in the checkpoint; metrics.csv is made from it.
 
-    `losses[i]` is the loss of step i+1 in bits/dim, `seconds[i]` the time spent in steps so far,
-    `validation[step]` the validation bits/dim after that step.
+    `losses[i]` is the loss of step i+1, `seconds[i]` the time spent in steps so far,
+    `validation[step]` the validation loss after that step; losses are in the model's own unit.
 
     >>> history = History()
     >>> history.add_step(loss=3.0, seconds=0.5)
     >>> history.add_step(loss=2.0, seconds=0.5)
     >>> history.validation[2] = 2.25
-    >>> [row["train_bits_per_dim"] for row in history.rows(log_every=1, images_per_epoch=8,
+    >>> [row["train_loss"] for row in history.rows(log_every=1, images_per_epoch=8,
     ...                                                    steps_per_epoch=2)]
     [3.0, 2.0]
     """
@@ -44,7 +44,7 @@ class History:
     validation: dict[int, float] = field(default_factory=dict)
 
     def add_step(self, loss: float, seconds: float) -> None:
-        """Record one step: its loss in bits/dim and the seconds it took."""
+        """Record one step: its loss and the seconds it took."""
         self.losses.append(loss)
         self.seconds.append(seconds + (self.seconds[-1] if self.seconds else 0.0))
 
@@ -67,8 +67,8 @@ class History:
                 {
                     "step": step,
                     "epoch": step / steps_per_epoch,
-                    "train_bits_per_dim": math.fsum(self.losses[before:step]) / count,
-                    "validation_bits_per_dim": self.validation.get(step, math.nan),
+                    "train_loss": math.fsum(self.losses[before:step]) / count,
+                    "validation_loss": self.validation.get(step, math.nan),
                     "images_per_second": images / elapsed if elapsed > 0 else math.nan,
                     "training_seconds": seconds,
                 }
@@ -99,7 +99,24 @@ class History:
     def from_tensors(cls, tensors: dict[str, Tensor]) -> History:
         """The record that `to_tensors` gave. Raises `KeyError` or `ValueError` if it is not one."""
         losses, seconds = tensors["losses"].tolist(), tensors["seconds"].tolist()
-        validation = {int(step): value for step, value in tensors["validation"].tolist()}
+        validation = {_whole(step): value for step, value in tensors["validation"].tolist()}
         if len(losses) != len(seconds) or any(not 0 <= s <= len(losses) for s in validation):
             raise ValueError("history has parts of different length")
+        if not all(map(math.isfinite, (*losses, *seconds, *validation.values()))):
+            raise ValueError("history has a value that is not finite")
         return cls(losses, seconds, validation)
+
+    def best_epoch(self, steps_per_epoch: int) -> int | None:
+        """The epoch, counted from 1, at whose end the validation loss was least; the first of equals.
+
+        >>> History(validation={10: 3.0, 15: 1.0, 20: 2.0, 30: 2.5}).best_epoch(10)
+        2
+        """
+        ends = [step for step in sorted(self.validation) if step % steps_per_epoch == 0]
+        return min(ends, key=self.validation.__getitem__) // steps_per_epoch if ends else None
+
+
+def _whole(step: float) -> int:
+    if not step.is_integer():
+        raise ValueError(f"history has a step {step}")
+    return int(step)

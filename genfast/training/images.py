@@ -27,6 +27,16 @@ def to_bytes(images: Tensor, levels: int) -> Tensor:
     return (images.double() * (255 / (levels - 1)) + 0.5).floor().to(torch.uint8)
 
 
+def to_picture(pixels: Tensor) -> Any:
+    """uint8 (1,H,W) or (3,H,W) -> a `PIL.Image`.
+
+    >>> to_picture(torch.zeros(3, 4, 6, dtype=torch.uint8)).size
+    (6, 4)
+    """
+    array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+    return require("PIL.Image").fromarray(array.contiguous().numpy())
+
+
 def image_grid(images: Tensor, levels: int, columns: int | None = None) -> Any:
     """Images (N,C,H,W) of `levels` levels, row by row -> a `PIL.Image` of the grid.
 
@@ -41,17 +51,18 @@ def image_grid(images: Tensor, levels: int, columns: int | None = None) -> Any:
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    cells = torch.full((rows * columns, channels, height + _GAP, width + _GAP), _GAP_VALUE)
-    cells[:count, :, _GAP:, _GAP:] = to_bytes(images, levels).to(cells.dtype)
+    cells = torch.full(
+        (rows * columns, channels, height + _GAP, width + _GAP), _GAP_VALUE, dtype=torch.uint8
+    )
+    cells[:count, :, _GAP:, _GAP:] = to_bytes(images, levels)
     canvas = cells.reshape(rows, columns, channels, height + _GAP, width + _GAP)
     canvas = canvas.permute(2, 0, 3, 1, 4).reshape(
         channels, rows * (height + _GAP), columns * (width + _GAP)
     )
     canvas = torch.nn.functional.pad(canvas, (0, _GAP, 0, _GAP), value=_GAP_VALUE)
     factor = max(1, round(_CELL / max(height, width)))
-    canvas = canvas.repeat_interleave(factor, 1).repeat_interleave(factor, 2).to(torch.uint8)
-    array = canvas[0] if channels == 1 else canvas.permute(1, 2, 0).contiguous()
-    return require("PIL.Image").fromarray(array.numpy())
+    canvas = canvas.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    return to_picture(canvas)
 
 
 def save_png(path: str | Path, picture: Any) -> None:

@@ -42,6 +42,11 @@ class Interrupts:
         else:
             raise KeyboardInterrupt
 
+    def take(self) -> bool:
+        """Whether an interrupt was held back; it is then the caller's to act on."""
+        pending, self._pending = self._pending, False
+        return pending
+
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
         """Hold back an interrupt until the block has ended."""
@@ -50,6 +55,5 @@ class Interrupts:
             yield
         finally:
             self._shielded = False
-            if self._pending:
-                self._pending = False
+            if self.take():
                 raise KeyboardInterrupt

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genfast.data import DataError, ImageData, load
+import torch
+
+from genfast.data import DataError, ImageData
+from genfast.models import MODELS
+from genfast.training.batches import load_data
 from genfast.training.checkpoint import (
     CHECKPOINT,
     Checkpoint,
@@ -16,11 +21,15 @@ from genfast.training.checkpoint import (
     read_checkpoint,
 )
 from genfast.training.config import TrainConfig
+from genfast.training.settings import ConfigError
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its checkpoint has it: `model` is in evaluation mode, `path` is the checkpoint."""
+    """A run as its checkpoint has it: `model` is in evaluation mode, `path` is the checkpoint.
+
+    The model has the averaged weights if the run keeps an average (`TrainConfig.ema`).
+    """
 
     path: Path
     config: TrainConfig
@@ -29,7 +38,7 @@ class Run:
 
     def load_data(self) -> ImageData:
         """The data the model was trained on; `DataError` if what is there now is not the same."""
-        data = load(self.config.data, self.config.data_dir, self.config.levels)
+        data = load_data(self.config)
         found, expected = describe_data(data), self.checkpoint.description.get("data")
         if found != expected:
             raise DataError(
@@ -39,9 +48,10 @@ class Run:
         return data
 
 
-def open_run(run_dir: str | Path, **changes: Any) -> Run:
+def open_run(run_dir: str | Path, *, file: str = CHECKPOINT, **changes: Any) -> Run:
     """Open a run's folder; `changes` are settings to replace (see `TrainConfig.continued`).
 
+    `file` names the checkpoint: the last one, or `BEST` in a run with early stopping.
     Raises `CheckpointError`, or `ConfigError` if a setting cannot be changed.
 
     >>> open_run("no/such/run")
@@ -49,7 +59,7 @@ def open_run(run_dir: str | Path, **changes: Any) -> Run:
     ...
     genfast.training.checkpoint.CheckpointError: no/such/run/checkpoint.safetensors: not found
     """
-    path = Path(run_dir) / CHECKPOINT
+    path = Path(run_dir) / file
     checkpoint = read_checkpoint(path)
     try:
         config = TrainConfig.from_dict(checkpoint.description["config"])
@@ -58,6 +68,31 @@ def open_run(run_dir: str | Path, **changes: Any) -> Run:
         message = f"{path}: its model or settings are not of this genfast ({error})"
         raise CheckpointError(message) from error
     return Run(path, config.continued(changes), model, checkpoint)
+
+
+def make_model(config: TrainConfig, data: ImageData) -> Any:
+    """The model of a new run, its weights drawn by the seed.
+
+    A model takes its settings and, of what the data say, the arguments that it has: image_shape,
+    levels, num_classes (0 in a run that is not conditional). Raises `ConfigError`.
+    """
+    model_class: Any = MODELS[config.model]
+    accepted = inspect.signature(model_class.__init__).parameters
+    if config.conditional and not data.num_classes:
+        raise ConfigError(f"conditional: the data set {data.name} has no labels")
+    if config.conditional and "num_classes" not in accepted:
+        raise ConfigError(f"conditional: the model {config.model} takes no labels")
+    from_data = {
+        "image_shape": data.image_shape,
+        "levels": data.levels,
+        "num_classes": data.num_classes if config.conditional else 0,
+    }
+    arguments = {name: value for name, value in from_data.items() if name in accepted}
+    torch.manual_seed(config.seed)
+    try:
+        return model_class(**arguments, **config.model_settings)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:

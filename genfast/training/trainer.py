@@ -1,9 +1,13 @@
 """The training loop: from a `TrainConfig` to a run's folder, and on from there after a stop.
 
-A run's folder holds config.json, metrics.csv, checkpoint.safetensors and samples/step-*.png.
-All that decides the next step (weights, optimiser, generator, step number) is in the checkpoint,
-and the data order of an epoch depends on (seed, epoch) alone; so a resumed run takes the very
-steps that an uninterrupted one would have taken.
+A run's folder holds config.toml, metrics.csv, checkpoint.safetensors and samples/step-*.png, with
+early stopping best.safetensors, and with TensorBoard tensorboard/. All that decides the next step
+(weights, what the optimiser has gathered, step number) is in the checkpoint; data order, noise and
+learning rate are functions of the seed and the step number. So a resumed run takes the very steps
+that an uninterrupted one would have taken.
+
+Under torchrun every process runs this same loop. They agree on when to stop, rank 0 writes the
+files and speaks, and an error while it does so is raised on all.
 """
 
 from __future__ import annotations
@@ -11,26 +15,31 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from genfast.data import ImageData, load
-from genfast.data.extras import require
-from genfast.models import MODELS
+from genfast.data import ImageData
 from genfast.training import checkpoint as ckpt
-from genfast.training.config import ConfigError, TrainConfig
+from genfast.training.batches import Batches, load_data, noise_seed
+from genfast.training.budget import is_done, planned_steps
+from genfast.training.config import TrainConfig
+from genfast.training.config_files import CONFIG, write_config
+from genfast.training.distributed import Processes
 from genfast.training.evaluate import evaluate
-from genfast.training.files import write_json
+from genfast.training.grids import sample_grid
 from genfast.training.history import History
-from genfast.training.images import image_grid, save_png
+from genfast.training.images import save_png
 from genfast.training.interrupts import Interrupts
-from genfast.training.runs import describe_data, open_run
+from genfast.training.logs import RunLog
+from genfast.training.objectives import LikelihoodStep, NotFinite
+from genfast.training.runs import describe_data, make_model, open_run
+from genfast.training.state import RunState
+from genfast.training.weights import Average
+
+_VALIDATION = 2**31  # numbers the noise of validation, out of the way of the parts of a step
 
 
 class TrainingError(ValueError):
@@ -41,7 +50,8 @@ class Trainer:
     """One run. Make it by `Trainer.start` or `Trainer.resume`, then call `run()`.
 
     >>> import tempfile
-    >>> config = TrainConfig(data="digits", channels=4, layers=2, max_steps=2, sample_every=0)
+    >>> small = {"channels": 4, "layers": 2}
+    >>> config = TrainConfig(data="digits", model_settings=small, max_steps=2, sample_every=0)
     >>> trainer = Trainer.start(config, tempfile.mkdtemp() + "/run", quiet=True)
     >>> trainer.run()
     True
@@ -50,17 +60,35 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, run_dir: Path, data: ImageData, model: Any, quiet: bool
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        data: ImageData,
+        model: Any,
+        processes: Processes,
+        quiet: bool,
     ) -> None:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         self.config = config
         self.run_dir = run_dir
         self.data = data
-        self.model = model
-        self.quiet = quiet
-        self.history = History()
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-        self.steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
-        self._order: tuple[int, list[np.ndarray[Any, Any]]] | None = None
+        self.model = model.to(processes.device)
+        self.processes = processes
+        self.batches = Batches(data, config, processes)
+        self.steps_per_epoch = self.batches.steps_per_epoch
+        total_steps = config.epochs * self.steps_per_epoch
+        self.objective = LikelihoodStep(model, config, processes, total_steps)
+        self.average = Average(model, config.ema) if config.ema else None
+        self.state = RunState(model, self.objective, self.average)
+        self._data_description = describe_data(data)
+        main = processes.is_main
+        self.log = RunLog(
+            model.unit,
+            quiet=quiet or not main,
+            tensorboard=run_dir / "tensorboard" if config.tensorboard and main else None,
+            log_every=config.log_every,
+        )
 
     @classmethod
     def start(
@@ -70,219 +98,195 @@ class Trainer:
         *,
         overwrite: bool = False,
         quiet: bool = False,
+        processes: Processes | None = None,
     ) -> Trainer:
         """A new run in `run_dir`. With `overwrite`, a run that is there is replaced.
 
         Raises `ConfigError`, `DataError`, and `FileExistsError` if a run is there.
         """
+        processes = processes or Processes.alone(config.device)
         run_dir = Path(run_dir)
         path = run_dir / ckpt.CHECKPOINT
-        if path.exists() and not overwrite:
+        if processes.broadcast(path.exists()) and not overwrite:
             raise FileExistsError(
                 f"{run_dir} holds a run already: go on with it by --resume, or choose another --out"
             )
-        if config.model not in MODELS:
-            known = ", ".join(sorted(MODELS))
-            raise ConfigError(f"model: unknown {config.model!r}; known are {known}")
-        data = load(config.data, config.data_dir, config.levels)
-        num_classes = data.num_classes if config.conditional else 0
-        if config.conditional and not num_classes:
-            raise ConfigError(f"conditional: the data set {data.name} has no labels")
-        torch.manual_seed(config.seed)
-        model = MODELS[config.model](
-            data.image_shape,
-            data.levels,
-            channels=config.channels,
-            layers=config.layers,
-            num_classes=num_classes,
-        )
-        trainer = cls(replace(config, levels=data.levels), run_dir, data, model, quiet)
+        data = load_data(config)
+        model = make_model(config, data)
+        # What was left to the data and the machine is settled, so that resuming finds the same.
+        threads = config.threads or torch.get_num_threads()
+        config = replace(config, levels=data.levels, threads=threads)
+        trainer = cls(config, run_dir, data, model, processes, quiet)
         trainer.save()  # at once: an unwritable folder shows now, and a run can always be resumed
-        for old in (run_dir / "samples").glob("step-*.png"):
-            old.unlink()
+        if processes.is_main:
+            for pattern in (ckpt.BEST, "samples/step-*.png", "tensorboard/events.*"):
+                for old in run_dir.glob(pattern):
+                    old.unlink()
         return trainer
 
     @classmethod
-    def resume(cls, run_dir: str | Path, *, quiet: bool = False, **changes: Any) -> Trainer:
+    def resume(
+        cls,
+        run_dir: str | Path,
+        *,
+        quiet: bool = False,
+        processes: Processes | None = None,
+        **changes: Any,
+    ) -> Trainer:
         """Go on with the run in `run_dir`; `changes` are settings that may change on the way.
 
         Raises `CheckpointError`, `ConfigError` and `DataError`.
         """
         run = open_run(run_dir, **changes)
-        trainer = cls(run.config, run.path.parent, run.load_data(), run.model, quiet)
-        try:
-            trainer.history = History.from_tensors(run.checkpoint.part("history"))
-            ckpt.unpack_optimizer(trainer.optimizer, run.checkpoint)
-            torch.set_rng_state(run.checkpoint.tensors["rng.torch"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ckpt.CheckpointError(f"{run.path}: cannot be resumed ({error})") from error
+        processes = processes or Processes.alone(run.config.device)
+        trainer = cls(run.config, run.path.parent, run.load_data(), run.model, processes, quiet)
+        trainer.state.unpack(run.checkpoint, run.path)
         return trainer
+
+    @property
+    def history(self) -> History:
+        """The losses of the steps so far, and the validation figures."""
+        return self.state.history
 
     @property
     def step(self) -> int:
         """Optimiser steps taken."""
-        return len(self.history.losses)
+        return self.state.step
+
+    @property
+    def evaluated(self) -> Any:
+        """The model to evaluate and to sample from: with averaged weights, if there are any."""
+        return self.state.evaluated
 
     def run(self) -> bool:
         """Train to the end of the budget; False if interrupted by Ctrl-C or SIGTERM.
 
-        Either way a checkpoint of the last step is there. Raises `OSError` when it cannot be
-        written; the one before it then still is.
+        Either way a checkpoint of the last step is there. Raises `TrainingError`, and `OSError` when
+        it cannot be written; the one before it then still is.
         """
-        started = saved = time.monotonic()
-        with Interrupts() as interrupts, self._progress() as bar:
+        images = len(self.data.train) / self.steps_per_epoch
+        shown = (
+            round(self.step * images),
+            round(planned_steps(self.config, self.steps_per_epoch) * images),
+        )
+        with Interrupts() as interrupts, self.log.open(self.step, *shown):
             try:
-                while True:
-                    if self._epoch_has_ended():
-                        self._end_epoch()
-                        saved = time.monotonic()
-                    elif self._budget_is_spent(started):
-                        break
-                    else:
-                        with interrupts.shield():
-                            self._train_step(bar)
-                        if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
-                            self.save()
-                            saved = time.monotonic()
-                self._finish()
+                # One of several processes cannot leave when it likes: the others would wait for it.
+                alone = self.processes.world_size == 1
+                with contextlib.nullcontext() if alone else interrupts.shield():
+                    self._loop(interrupts)
             except KeyboardInterrupt:
                 self.save()
                 return False
         return True
 
     def save(self) -> None:
-        """Write the checkpoint, then what is made from it for people: config.json, metrics.csv."""
-        optimizer_tensors, optimizer = ckpt.pack_optimizer(self.optimizer)
-        tensors = {
-            **ckpt.prefixed("model", self.model.state_dict()),
-            **ckpt.prefixed("optimizer", optimizer_tensors),
-            **ckpt.prefixed("history", self.history.to_tensors()),
-            "rng.torch": torch.get_rng_state(),
-        }
-        description = {
-            "model": ckpt.describe_model(self.model),
-            "optimizer": optimizer,
-            "config": self.config.to_dict(),
-            "data": describe_data(self.data),
-        }
-        checkpoint = ckpt.Checkpoint(tensors, description)
-        ckpt.write_checkpoint(self.run_dir / ckpt.CHECKPOINT, checkpoint)
-        write_json(self.run_dir / "config.json", self.config.to_dict())
-        rows = self.history.rows(self.config.log_every, len(self.data.train), self.steps_per_epoch)
-        self.history.write_csv(self.run_dir / "metrics.csv", rows)
+        """Write the checkpoint, then what is made from it for people: config.toml, metrics.csv."""
+        self.processes.on_main(self._write)
 
     # -- the parts of the loop ---------------------------------------------------------------------
+
+    def _loop(self, interrupts: Interrupts) -> None:
+        started = saved = time.monotonic()
+        while True:
+            if self._epoch_has_ended():
+                self._end_epoch()
+                saved = time.monotonic()
+                continue
+            now, main = time.monotonic(), self.processes.is_main
+            minutes = math.inf if self.config.max_minutes is None else self.config.max_minutes
+            interrupted, late, save = self.processes.any(
+                interrupts.take(),
+                main and now - started >= 60 * minutes,
+                main and now - saved > 60 * self.config.checkpoint_minutes,
+            )
+            if interrupted:
+                raise KeyboardInterrupt
+            if save:
+                self.save()
+                saved = time.monotonic()
+            if late or is_done(self.config, self.history, self.steps_per_epoch):
+                break
+            alone = self.processes.world_size == 1
+            with interrupts.shield() if alone else contextlib.nullcontext():
+                self._take_step()
+        self._finish()
+        if self.processes.any(interrupts.take())[0]:
+            raise KeyboardInterrupt
 
     def _epoch_has_ended(self) -> bool:
         """All steps of an epoch are done, but its validation is not (or was interrupted)."""
         at_end = self.step > 0 and self.step % self.steps_per_epoch == 0
         return at_end and self.step not in self.history.validation
 
-    def _budget_is_spent(self, started: float) -> bool:
-        config = self.config
-        minutes = (time.monotonic() - started) / 60
-        return (
-            self.step >= config.epochs * self.steps_per_epoch
-            or (config.max_steps is not None and self.step >= config.max_steps)
-            or (config.max_minutes is not None and minutes >= config.max_minutes)
-        )
-
-    def _train_step(self, bar: Any) -> None:
+    def _take_step(self) -> None:
         began = time.perf_counter()
-        self.model.train()
-        index = self._batch_index(self.step)
-        images, labels = self._batch(index)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.loss(images, labels)
-        value = loss.item()
-        if not math.isfinite(value):
+        parts = self.batches.parts(self.step)
+        images = len(self.batches.index(self.step))
+        try:
+            figures = self.objective(parts)
+        except NotFinite as error:
             raise TrainingError(
-                f"the loss became {value} at step {self.step + 1}; a lower learning rate than "
-                f"{self.config.lr} may help. {self.run_dir} keeps the last checkpoint"
-            )
-        loss.backward()
-        self.optimizer.step()
-        self.history.add_step(value, time.perf_counter() - began)
-        bar.set_postfix_str(f"{value:.4f} bits/dim", refresh=False)
-        bar.update(len(index))
-
-    def _batch_index(self, step: int) -> np.ndarray[Any, Any]:
-        """The images of a step: epoch e runs through a permutation keyed by (seed, e)."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            generator = np.random.default_rng([self.config.seed, epoch])
-            order = generator.permutation(len(self.data.train))
-            # In parts of equal size (give or take one): no last step on a handful of images.
-            self._order = epoch, np.array_split(order, self.steps_per_epoch)
-        return self._order[1][position]
-
-    def _batch(self, index: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor | None]:
-        chosen, train = torch.from_numpy(index), self.data.train
-        given = train.labels if self.config.conditional else None
-        labels = None if given is None else given[chosen]
-        return train.images[chosen].to(torch.int64), labels
+                f"{error} at step {self.step + 1}; a lower learning rate than {self.config.lr} may "
+                f"help. {self.run_dir} keeps the last checkpoint"
+            ) from error
+        if self.average is not None:
+            self.average.update(self.model)
+        seconds = time.perf_counter() - began
+        self.history.add_step(figures.loss, seconds)
+        self.log.step(self.step, figures, images, seconds)
 
     def _end_epoch(self) -> None:
         self._validate()
         epoch = self.step // self.steps_per_epoch
         if self.config.sample_every and epoch % self.config.sample_every == 0:
-            self._draw_samples()
+            self.processes.on_main(self._draw_samples)
         self.save()
 
     def _finish(self) -> None:
         """Figures and pictures of the last step, wherever in an epoch it was."""
         if self.step and self.step not in self.history.validation:
             self._validate()
-        if self.config.sample_every and not self._samples_path().exists():
-            self._draw_samples()
+        missing = self.processes.broadcast(not self._samples_path().exists())
+        if self.config.sample_every and missing:
+            self.processes.on_main(self._draw_samples)
         self.save()
 
     def _validate(self) -> None:
         result = evaluate(
-            self.model,
+            self.evaluated,
             self.data.validation,
             labels=self.config.conditional,
             batch_size=self.config.batch_size,
+            processes=self.processes,
+            seed=noise_seed(self.config.seed, self.step, _VALIDATION),
         )
-        self.history.validation[self.step] = result.bits_per_dim
-        rows = self.history.rows(self.steps_per_epoch, len(self.data.train), self.steps_per_epoch)
-        row = rows[-1]
-        self._say(
-            f"epoch {row['epoch']:g}, step {self.step}: "
-            f"train {row['train_bits_per_dim']:.4f}, "
-            f"validation {result.bits_per_dim:.4f} bits/dim, "
-            f"{row['images_per_second']:.0f} images/s"
-        )
+        if not math.isfinite(result.mean):
+            raise TrainingError(
+                f"the validation loss became {result.mean} at step {self.step}; "
+                f"{self.run_dir} keeps the last checkpoint"
+            )
+        self.history.validation[self.step] = result.mean
+        self.log.validation(self._rows(self.steps_per_epoch)[-1])
+
+    def _rows(self, every: int) -> list[dict[str, float]]:
+        return self.history.rows(every, len(self.data.train), self.steps_per_epoch)
 
     def _samples_path(self) -> Path:
         return self.run_dir / "samples" / f"step-{self.step:08d}.png"
 
     def _draw_samples(self) -> None:
-        self.model.eval()
-        classes = self.model.num_classes
-        labels = torch.arange(self.config.samples) % classes if classes else None
-        images = self.model.sample(self.config.samples, seed=self.config.seed, labels=labels)
-        columns = classes if 1 < classes <= 16 else None
-        save_png(self._samples_path(), image_grid(images, self.data.levels, columns))
+        picture = sample_grid(self.evaluated, self.config.samples, self.config.seed)
+        save_png(self._samples_path(), picture)
+        self.log.samples(self.step, picture)
 
-    # -- what people see ---------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[Any]:
-        """A bar over images; only where standard error is a terminal."""
-        total = self.config.epochs * self.steps_per_epoch
-        if self.config.max_steps is not None:
-            total = min(total, self.config.max_steps)
-        images = len(self.data.train) / self.steps_per_epoch
-        with require("tqdm").tqdm(
-            total=round(total * images),
-            initial=round(self.step * images),
-            unit=" images",
-            dynamic_ncols=True,
-            disable=True if self.quiet else None,
-        ) as bar:
-            yield bar
-
-    def _say(self, line: str) -> None:
-        if not self.quiet:
-            require("tqdm").tqdm.write(line)
+    def _write(self) -> None:
+        checkpoint = self.state.pack(self.config, self._data_description)
+        # The best one first: should the program end in between, the resumed run writes it again.
+        best = self.history.best_epoch(self.steps_per_epoch)
+        if self.config.early_stopping and best and self.step == best * self.steps_per_epoch:
+            ckpt.write_checkpoint(self.run_dir / ckpt.BEST, checkpoint)
+        ckpt.write_checkpoint(self.run_dir / ckpt.CHECKPOINT, checkpoint)
+        write_config(self.run_dir / CONFIG, self.config)
+        self.history.write_csv(self.run_dir / "metrics.csv", self._rows(self.config.log_every))
+        self.log.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,12 @@ class AutoregressiveModel(nn.Module):
 
     #: The constructor's arguments, so that `type(model)(**model.config)` builds the same architecture.
     config: dict[str, Any]
+
+    #: Unit of `loss`, and of the figures that evaluation gives.
+    unit: ClassVar[str] = "bits/dim"
+
+    #: The constructor's arguments that a training run may set, and what each of them is.
+    SETTINGS: ClassVar[dict[str, str]] = {}
 
     def __init__(self, image_shape: tuple[int, int, int], levels: int, num_classes: int = 0) -> None:
         super().__init__()

@@ -5,6 +5,8 @@ Source: van den Oord et al., "Conditional Image Generation with PixelCNN Decoder
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,6 +99,11 @@ class GatedPixelCNN(AutoregressiveModel):
     >>> model.sample(3, seed=1).shape
     torch.Size([3, 1, 4, 4])
     """
+
+    SETTINGS: ClassVar[dict[str, str]] = {
+        "channels": "feature maps of each stack, and width of the head",
+        "layers": "gated blocks, the first one with its 7x7 kernel included",
+    }
 
     def __init__(
         self,
