@@ -19,8 +19,8 @@ OLDEST = "2.4.1"
 # numpy 2 broke the ABI that older torch was built with: torch 2.4's tensors do not convert to it.
 NUMPY = {OLDEST: "numpy<2"}
 SUITE = (
-    # Forks first: a CUDA build of torch >= 2.15 refuses a backward in the child of a process in which the
-    # threads of autograd have started, whoever's operations they are.
+    # Forks first: a CUDA build of torch >= 2.15 refuses any backward in the child of a process in which
+    # the threads of autograd have started.
     *("test_ops_parallel.py", "test_ops.py", "test_ops_memory.py", "test_ops_transforms.py"),
     *("test_ops_cuda.py", "test_gated.py", "test_masked_conv.py", "test_native.py"),
 )

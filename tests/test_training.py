@@ -24,6 +24,7 @@ from genfast.training import (
     open_run,
     read_config,
 )
+from genfast.training.batches import take_batch
 from genfast.training.checkpoint import read_checkpoint
 from genfast.training.history import COLUMNS
 
@@ -164,10 +165,21 @@ def test_unconditional_run_ignores_labels(tmp_path: Path) -> None:
     assert trainer.run()
 
 
+def test_dynamic_binarisation_is_drawn_anew_each_epoch(tmp_path: Path) -> None:
+    trainer = start(tmp_path, levels=None, binarise="dynamic", conditional=False)
+    data, index = trainer.data, np.arange(40)
+    first, again, second = (take_batch(data, index, epoch, trainer.config)[0] for epoch in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert set(first.unique().tolist()) == {0, 1}
+    assert trainer.model.levels == 2
+
+
 def test_start_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model: unknown 'pixelcnm'; did you mean gated-pixelcnn\?"):
         start(tmp_path, model="pixelcnm")
-    np.savez(tmp_path / "a.npz", images=np.zeros((36, 4, 4), np.uint8))
+    distinct = np.arange(36 * 16, dtype=np.uint16).reshape(36, 4, 4).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", images=distinct)
     with pytest.raises(ConfigError, match=r"conditional: the data set .*a.npz has no labels"):
         start(tmp_path / "run", data=str(tmp_path / "a.npz"))
     with pytest.raises(DataError, match="unknown data set"):

@@ -32,16 +32,24 @@ class Part:
 
 def load_data(config: TrainConfig) -> ImageData:
     """The data set of a run. Raises `DataError`."""
-    return load(config.data, config.data_dir, config.levels)
+    return load(
+        config.data,
+        config.data_dir,
+        config.levels,
+        image_size=config.image_size,
+        crop=config.crop,
+        colour=config.colour,
+        binarise=config.binarise,
+        flip=config.flip,
+    )
 
 
 def take_batch(
     data: ImageData, index: np.ndarray[Any, Any], epoch: int, config: TrainConfig
 ) -> tuple[Tensor, Tensor | None]:
     """Training images at `index`, int64 levels (n, C, H, W), and labels (n,) of a conditional run."""
-    chosen, train = torch.from_numpy(index), data.train
-    labels = train.labels[chosen] if config.conditional and train.labels is not None else None
-    return train.images[chosen].to(torch.int64), labels
+    images, labels = data.batch("train", torch.from_numpy(index), epoch=epoch, seed=config.seed)
+    return images.to(torch.int64), labels if config.conditional else None
 
 
 class Batches:

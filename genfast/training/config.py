@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
+from genfast.data import DATASETS, ImageOptions
 from genfast.models import MODELS
 from genfast.training.optimisers import OPTIMISERS
 from genfast.training.settings import ConfigError, Setting, declare, model_settings, unknown
@@ -12,6 +13,12 @@ from genfast.training.settings import ConfigError, Setting, declare, model_setti
 
 def _setting(default: Any, help: str, **limits: float) -> Any:
     return field(default=default, metadata={"help": help, "limits": limits})
+
+
+def _image_option(name: str, **limits: float) -> Any:
+    """The setting that is one of `ImageOptions`, with its default and its help."""
+    option = next(option for option in fields(ImageOptions) if option.name == name)
+    return _setting(option.default, option.metadata["help"], **limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +42,16 @@ class TrainConfig:
         default_factory=dict, metadata={"help": "the model's own settings", "limits": {}}
     )
 
-    data: str = _setting("digits", "data set name (digits, mnist), .npz file or folder of pictures")
+    data: str = _setting("digits", f"data set ({', '.join(DATASETS)}), .npz file or folder of pictures")
     data_dir: str | None = _setting(
         None, "folder with the files of named data sets (default: the variable GENFAST_DATA)"
     )
-    levels: int | None = _setting(
-        None, "levels a colour; 2 binarises (default: the data's own)", at_least=2, at_most=256
-    )
+    levels: int | None = _image_option("levels", at_least=2, at_most=256)
+    image_size: int | None = _image_option("image_size", above=0)
+    crop: int | None = _image_option("crop", above=0)
+    colour: Literal["grey", "rgb"] | None = _image_option("colour")
+    binarise: Literal["threshold", "fixed", "dynamic"] | None = _image_option("binarise")
+    flip: bool = _image_option("flip")
     conditional: bool = _setting(False, "condition the model on the class labels")
 
     seed: int = _setting(
@@ -122,6 +132,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, setting in run_settings().items():
             setting.check(getattr(self, name))
+        if self.binarise is not None and self.levels not in (None, 2):
+            raise ConfigError(f"levels: must be 2 or left out with binarise, got {self.levels}")
         if self.model not in MODELS:
             raise unknown(self.model, MODELS, f"model: unknown {self.model!r}")
         own = model_settings(MODELS[self.model])
