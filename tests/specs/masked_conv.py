@@ -12,7 +12,6 @@ from specs.base import COMMON, Bad, Case, OpSpec, Registered, ones
 from torch import Tensor
 
 import genfast
-from genfast.ops import masked_conv_native
 
 
 def small_weight(shape: tuple[int, ...], **options: Any) -> Tensor:
@@ -107,10 +106,6 @@ def _masked_bad(with_splits: bool) -> tuple[Bad, ...]:
     )
 
 
-def _native_conv(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
-    return masked_conv_native.masked_conv2d(x, weight, bias, mask_type, colors, out_splits)
-
-
 def _conv_arguments(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
     return x, weight, bias, mask_type, colors, out_splits
 
@@ -131,7 +126,6 @@ def _gated_arguments(x, weight, bias=None, cond=None, *, mask_type, colors=1):
 
 MASKED = OpSpec(
     name="masked_conv2d",
-    kernel=_native_conv,
     cuda_only=(
         Registered("masked_conv2d", _conv_arguments),
         Registered("masked_conv2d_bwd_input", _bwd_input_arguments),
@@ -152,6 +146,10 @@ MASKED = OpSpec(
     large=Case(
         "large", ((2, 7, 17, 19), (16, 7, 5, 5), (16,)), {"mask_type": "B", "colors": 3, "out_splits": 2}
     ),
+    vector=Case(
+        "vector", ((2, 24, 9, 11), (48, 24, 3, 3), (48,)),
+        {"mask_type": "A", "colors": 3, "out_splits": 2},
+    ),
     draw=_masked(),
     bad=_conv_bad(mask_type="A") + _masked_bad(with_splits=True),
     claims=COMMON | {"double backward"},
@@ -159,7 +157,6 @@ MASKED = OpSpec(
     autocast="lower",
     fill={"weight": small_weight},
     ignored=_dead_taps(),
-    devices=("cpu", "cuda"),
 )  # fmt: skip
 
 GATED_MASKED = OpSpec(
@@ -178,6 +175,7 @@ GATED_MASKED = OpSpec(
     large=Case(
         "large", ((2, 7, 41, 31), (28, 7, 3, 3), (28,), (2, 28, 1, 1)), {"mask_type": "B", "colors": 3}
     ),
+    vector=Case("vector", ((2, 16, 13, 11), (80, 16, 3, 3), (80,), (2, 80, 13, 11)), {"mask_type": "B"}),
     draw=_masked(gated=True),
     bad=(
         *_conv_bad(mask_type="A"),
@@ -271,7 +269,6 @@ def _shift_spec(name: str, transposed: bool) -> OpSpec:
         autocast="lower",
         fill={"weight": small_weight},
         plain=_plain_transpose if transposed else None,
-        devices=("cpu", "cuda"),
     )
 
 
