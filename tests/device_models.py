@@ -1,7 +1,7 @@
-"""What must hold of models on a GPU: test_models_cuda.py has it run there, test_models_emulated.py here.
+"""What must hold of models on a GPU; test_models_cuda.py and test_models_emulated.py run it.
 
-Expected values are the plain PyTorch twin's (or the CPU's images); `inside` is where the model under test
-runs.
+Expected values are the plain PyTorch twin's (or the CPU's images). `inside` is where the model under
+test runs.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ def check_training_step(device: str, inside: Inside) -> None:
         model = tiny_model(image_shape, classes)
         twin = twin_of(model)
         x, labels = data(image_shape, classes)
-        loss = F.cross_entropy(twin(x, labels).transpose(1, 2), x) / torch.log(
-            torch.tensor(2.0).double()
-        )
+        loss = F.cross_entropy(twin(x, labels).transpose(1, 2), x) / math.log(2)
         loss.backward()
         model.to(device)
         x, labels = x.to(device), None if labels is None else labels.to(device)

@@ -188,6 +188,13 @@ def _masked_conv2d(
     if conv_rule.own_kernel("masked_conv2d", x, weight):
         bias = None if bias is None else _native.lower_precision(bias)
         return masked_conv_native.masked_conv2d(x, weight, bias, mask_type, colors, out_splits)
+    return cropped_conv2d(x, weight, bias, mask_type, colors, out_splits)
+
+
+def cropped_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mask_type: MaskType, colors: int, out_splits: int
+) -> Tensor:
+    """PyTorch's convolution with the kernel cropped to its live rows; arguments checked."""
     kh, kw = weight.shape[2:]
     live = _live_taps(weight, mask_type, colors, out_splits)
     top, side = kh // 2, kw // 2

@@ -48,6 +48,12 @@ def _dead_taps(out_splits: int | None = None) -> Callable[[Case], Mapping[str, T
     return ignored
 
 
+def here(value: Any) -> Any:
+    """A CPU tensor on the default device, where the tests of a GPU want it; anything else as it is."""
+    on_cpu = isinstance(value, Tensor) and value.device.type == "cpu"
+    return value.to(torch.get_default_device()) if on_cpu else value
+
+
 def _conv_bad(**keywords: Any) -> tuple[Bad, ...]:
     """What every convolution refuses; with `keywords` the call would be right but for what is given."""
 
@@ -55,7 +61,7 @@ def _conv_bad(**keywords: Any) -> tuple[Bad, ...]:
         tensors = {"x": ones(1, 2, 5, 5), "weight": ones(2, 2, 3, 3), "bias": ones(2)}
         tensors.update({k: v for k, v in given.items() if k in tensors})
         changed = {**keywords, **{k: v for k, v in given.items() if k not in tensors}}
-        return Bad(name, lambda op: op(*tensors.values(), **changed), error, says)
+        return Bad(name, lambda op: op(*map(here, tensors.values()), **changed), error, says)
 
     double = ones(2, 2, 3, 3, dtype=torch.float64)
     return (
