@@ -1,7 +1,9 @@
 """`make gpu`: builds for this machine's GPU, tests, sanitises and benchmarks it, in under ten minutes.
 
-Run it again to go on: stages that are done are skipped until the tree changes. Everything lies in
-build/gpu/ (a log for each stage, summary.json), benchmark results in benchmarks/results/<gpu>.json.
+Run it again to go on: stages that are done are skipped until the tree changes, and so are rows of
+benchmarks. Everything lies in build/gpu/ (a log for each stage, summary.json), benchmark results in
+benchmarks/results/<gpu>.json. With --out all of it is also packed into three files, of which
+gpu.tar.gz can be unpacked into the root of the tree on another such machine, to go on there.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import gpu_machine
+from check_cuda import program_command
 from stages import SUMMARY, Clock, Runner, Stage, StageError, StageTimeout, tree_key
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +33,11 @@ TREE_FILES = ("CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICE
 SECONDS = 570.0
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Tests of the tree and of the emulation; on a GPU they say nothing more than in CI.
-NOT_HERE = ("test_wheel.py", "test_gpu_runner.py", "test_contract.py", "test_benchmarks_report.py")
+NOT_HERE = (
+    "test_wheel.py", "test_gpu_runner.py", "test_gpu_stages.py", "test_contract.py",
+    "test_benchmarks_report.py", "test_benchmarks_cuda.py",
+)  # fmt: skip
+CONSTANTS = WORK / "constants.json"
 INSTALLED = {"PYTHONPATH": str(SITE)}
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck")
 
@@ -44,6 +52,7 @@ def environment(clock: Clock) -> dict[str, Any]:
 def build(clock: Clock) -> dict[str, Any]:
     """A wheel-like install into build/gpu/site; the developer's own build is not touched."""
     machine = clock.results["environment"]["facts"]
+    SOURCE.mkdir(parents=True, exist_ok=True)
     for folder in TREE:  # times are kept, so a second build is incremental
         shutil.rmtree(SOURCE / folder, ignore_errors=True)
         ignored = shutil.ignore_patterns("__pycache__", "*.so", "results")
@@ -77,18 +86,61 @@ def _pytest(clock: Clock, *arguments: str) -> dict[str, Any]:
     return {"result": output.strip().splitlines()[-1]}
 
 
+def _program(clock: Clock, name: str) -> Path:
+    """One of check_cuda's programs, built for this machine's GPU."""
+    machine = clock.results["environment"]["facts"]
+    architecture = "sm_" + gpu_machine.architecture(machine["capability"])
+    built = WORK / name
+    clock.run(program_command(Path(machine["nvcc_path"]), ROOT, name, architecture, built))
+    return built
+
+
+def _json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def fragments(clock: Clock) -> dict[str, Any]:
+    """What the emulation takes for granted, held against the device; see workload_checks.h."""
+    program = _program(clock, "fragments")
+    try:
+        output = clock.run([program])
+    except StageError as error:
+        found = _json_lines(clock.log.read_text(errors="replace"))
+        error.facts = {"checks": found, "failed": [c["check"] for c in found if not c["passed"]]}
+        raise
+    return {"checks": _json_lines(output)}
+
+
+def constants(clock: Clock) -> dict[str, Any]:
+    """The measured constants of the GPU; those known when time runs out are kept."""
+    program = _program(clock, "constants")
+    try:
+        lines = _json_lines(clock.run([program]))
+    except StageError as error:
+        lines = _json_lines(clock.log.read_text(errors="replace"))
+        error.facts = {"constants": lines}
+        raise
+    finally:
+        CONSTANTS.write_text(clock.log.read_text(errors="replace"), encoding="utf-8")
+    return {"constants": lines}
+
+
+def _parallel(clock: Clock, most: int) -> tuple[str, ...]:
+    machine = clock.results["environment"]["facts"]
+    return ("-n", str(min(most, machine["cpus"]))) if machine["xdist"] else ()
+
+
 def cuda_tests(clock: Clock) -> dict[str, Any]:
-    facts = _pytest(clock, "-m", "cuda", ".")
+    # A few processes share the GPU: what takes time is the host's (compilers, opcheck).
+    facts = _pytest(clock, "-m", "cuda", *_parallel(clock, 4), ".")
     if not re.search(r"[1-9]\d* passed", facts["result"]):
         raise StageError(f"no CUDA test ran: {facts['result']}", facts)
     return facts
 
 
 def suite(clock: Clock) -> dict[str, Any]:
-    machine = clock.results["environment"]["facts"]
-    parallel = ("-n", str(min(12, machine["cpus"]))) if machine["xdist"] else ()
     left_out = [f"--ignore={name}" for name in NOT_HERE] + ["--ignore-glob=*emulat*"]
-    return _pytest(clock, "-m", "not slow and not cuda", *parallel, *left_out, ".")
+    return _pytest(clock, "-m", "not slow and not cuda", *_parallel(clock, 12), *left_out, ".")
 
 
 def sanitizer_command(sanitizer: str, tool: str) -> list[str]:
@@ -105,9 +157,7 @@ def sanitize(tool: str, clock: Clock) -> dict[str, Any]:
     if sanitizer is None:
         raise StageError(f"no compute-sanitizer; it is in the wheel {gpu_machine.SANITIZER_WHEEL}")
     command = sanitizer_command(sanitizer, tool)
-    canary = WORK / "canary"
-    nvcc = clock.results["environment"]["facts"]["nvcc_path"]
-    clock.run([nvcc, "-arch=native", "-o", canary, ROOT / "packaging" / "canary.cu"])
+    canary = _program(clock, "canary")
     clock.run([canary, "none"])
     try:
         clock.run([*command, canary, tool])
@@ -130,8 +180,8 @@ def sanitize(tool: str, clock: Clock) -> dict[str, Any]:
     return {"result": [line for line in output.splitlines() if "SUMMARY" in line or "cases" in line]}
 
 
-def benchmarks(clock: Clock) -> dict[str, Any]:
-    """One op after the other, so that those measured in time are kept."""
+def benchmarks(key: str, clock: Clock) -> dict[str, Any]:
+    """One op after the other, each in a process of its own; rows of the same tree are not run again."""
     gpu = clock.results["environment"]["facts"]["gpu"]
     program = [sys.executable, str(SITE / "bin" / "genfast"), "bench"]
     listed = clock.run(
@@ -139,23 +189,26 @@ def benchmarks(clock: Clock) -> dict[str, Any]:
         cwd=WORK,
         environment=INSTALLED,
     )
+    folder = WORK / "bench" / key.split()[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    known = ["--constants", str(CONSTANTS)] if CONSTANTS.is_file() else []
     parts, refused, stopped = [], [], ""
     for op in listed.split():
-        part = WORK / f"bench-{op}.json"
-        part.unlink(missing_ok=True)
+        part = folder / f"{op}.json"
         try:
-            command = [*program, op, "--device", "cuda", "--json", str(part)]
+            command = [*program, op, "--device", "cuda", "--json", str(part), "--resume", *known]
             clock.run(command, cwd=WORK, environment=INSTALLED)
         except StageError as error:
             stopped = stopped or f"{op}: {error}"
             refused.append(op)
-        if part.is_file():
+        if part.is_file():  # also if the rest was killed: it is written row by row
             parts.append(json.loads(part.read_text(encoding="utf-8")))
         if clock.left == 0:
             break
     path = RESULTS / f"{gpu_machine.result_name(gpu)}.json"
     facts = {"file": str(path.relative_to(ROOT)), "rows": sum(len(part["rows"]) for part in parts)}
     if parts:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(merge(parts), indent=1) + "\n", encoding="utf-8")
     if stopped:
         message = f"not all ops were measured well; first {stopped}"
@@ -176,22 +229,38 @@ def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def stages() -> list[Stage]:
-    built = ("environment", "build")
+def stages(key: str) -> list[Stage]:
+    """In the order of what one wants to know first, should time run out."""
+    here, built = ("environment",), ("environment", "build")
     checks = [Stage(tool, functools.partial(sanitize, tool), 60, built) for tool in SANITIZER_TOOLS]
     return [
         Stage("environment", environment, 60, always=True),
-        Stage("build", build, 150, ("environment",)),
+        Stage("fragments", fragments, 60, here),
+        Stage("build", build, 150, here, stands=lambda: (SITE / "genfast").is_dir()),
         Stage("cuda-tests", cuda_tests, 120, built),
-        Stage("benchmarks", benchmarks, 180, built),
+        Stage("constants", constants, 45, here),
+        Stage("benchmarks", functools.partial(benchmarks, key), 210, built),
         *checks,
         Stage("suite", suite, 180, built),
     ]
 
 
+def pack(folder: Path, summary: dict[str, Any]) -> None:
+    """summary.json, the result file and gpu.tar.gz: what a run leaves, in three files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = summary["stages"]["benchmarks"].get("facts", {}).get("file")
+    results = [ROOT / measured] if measured and (ROOT / measured).is_file() else []
+    for path in (WORK / SUMMARY, *results):
+        shutil.copyfile(path, folder / path.name)
+    kept = [*WORK.glob("*.log"), *WORK.glob("*.json"), *WORK.glob("bench/*/*.json"), *results]
+    with tarfile.open(folder / "gpu.tar.gz", "w:gz") as archive:
+        for path in sorted(kept):
+            archive.add(path, path.relative_to(ROOT))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="copy logs, summary and results into this folder")
+    parser.add_argument("--out", type=Path, help="leave summary, results and gpu.tar.gz in this folder")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="%(default)s")
     parser.add_argument("--fresh", action="store_true", help="do everything again")
     options = parser.parse_args()
@@ -201,15 +270,9 @@ def main() -> int:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     driver = gpu_machine.driver_version()
     key = f"{tree_key(ROOT, TREE, TREE_FILES)} {sys.version.split()[0]} driver {driver}"
-    summary = Runner(WORK, key, options.seconds, lambda line: print(line, flush=True)).run(stages())
+    summary = Runner(WORK, key, options.seconds, lambda line: print(line, flush=True)).run(stages(key))
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        found = [*WORK.glob("*.log"), WORK / SUMMARY, WORK / "canary.log"]
-        measured = summary["stages"]["benchmarks"].get("facts", {}).get("file")
-        found += [ROOT / measured] if measured else []
-        for path in found:
-            if path.is_file():
-                shutil.copyfile(path, options.out / path.name)
+        pack(options.out, summary)
     print("make gpu:", "passed" if summary["passed"] else "FAILED; run it again to go on", flush=True)
     return 0 if summary["passed"] else 1
 
