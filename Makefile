@@ -130,9 +130,10 @@ wheel-matrix: wheel
 	$(BIN)/python packaging/try_wheel.py $(if $(TORCH),--torch $(TORCH))
 
 # Runs with the environment's own torch, which must be built for CUDA: PYTHON, not the .venv, so that a
-# machine without a network can run it. GPU_OUT=folder copies logs, summary and results there.
+# machine without a network can run it. GPU_OUT=folder leaves summary, results and gpu.tar.gz there.
+# DRY_RUN=1, on a machine without a GPU: builds everything (needs nvcc), collects the tests, runs nothing.
 gpu:
-	$(PYTHON) packaging/gpu.py $(if $(GPU_OUT),--out $(GPU_OUT))
+	$(PYTHON) packaging/gpu.py $(if $(GPU_OUT),--out $(GPU_OUT)) $(if $(DRY_RUN),--dry-run --seconds 1800)
 
 # The slow test that installs the wheel of dist/ into an empty environment.
 test-wheel: $(VENV)/.dev-installed

@@ -9,20 +9,20 @@ gpu.tar.gz can be unpacked into the root of the tree on another such machine, to
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import gpu_machine
 from check_cuda import program_command
-from stages import SUMMARY, Clock, Runner, Stage, StageError, StageTimeout, tree_key
+from gpu_results import merge, pack
+from stages import Clock, Runner, Stage, StageError, StageTimeout, tree_key
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "gpu"
@@ -38,15 +38,23 @@ NOT_HERE = (
     "test_benchmarks_report.py", "test_benchmarks_cuda.py",
 )  # fmt: skip
 CONSTANTS = WORK / "constants.json"
+NOT_RUN_DRY = "needs a GPU, so not run"
 INSTALLED = {"PYTHONPATH": str(SITE)}
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
-def environment(clock: Clock) -> dict[str, Any]:
+def environment(dry: bool, clock: Clock) -> dict[str, Any]:
     facts, wrong = gpu_machine.inspect()
+    if dry:  # as if for an H200; what is missing besides a GPU is still an error
+        wrong = [problem for problem in wrong if not gpu_machine.is_about_the_gpu(problem)]
+        facts |= {"dry": True, "gpu": "no GPU", "capability": [9, 0]}
     if wrong:
         raise StageError("this machine cannot run make gpu:\n- " + "\n- ".join(wrong), facts)
     return facts
+
+
+def _dry(clock: Clock) -> bool:
+    return "dry" in clock.results["environment"]["facts"]
 
 
 def build(clock: Clock) -> dict[str, Any]:
@@ -77,7 +85,9 @@ def build(clock: Clock) -> dict[str, Any]:
 
 def _pytest(clock: Clock, *arguments: str) -> dict[str, Any]:
     try:
-        output = clock.run([*PYTEST, *arguments], cwd=SOURCE / "tests", environment=INSTALLED)
+        # No compiler processes: they are forked, which a warning of Python 3.12 makes an error here.
+        environment = INSTALLED | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        output = clock.run([*PYTEST, *arguments], cwd=SOURCE / "tests", environment=environment)
     except StageError as error:
         # Also when it ran out of time: what failed until then is in the log.
         log = clock.log.read_text(errors="replace")
@@ -102,6 +112,8 @@ def _json_lines(text: str) -> list[dict[str, Any]]:
 def fragments(clock: Clock) -> dict[str, Any]:
     """What the emulation takes for granted, held against the device; see workload_checks.h."""
     program = _program(clock, "fragments")
+    if _dry(clock):
+        return {"built": True, NOT_RUN_DRY: "the program"}
     try:
         output = clock.run([program])
     except StageError as error:
@@ -114,6 +126,8 @@ def fragments(clock: Clock) -> dict[str, Any]:
 def constants(clock: Clock) -> dict[str, Any]:
     """The measured constants of the GPU; those known when time runs out are kept."""
     program = _program(clock, "constants")
+    if _dry(clock):
+        return {"built": True, NOT_RUN_DRY: "the program"}
     try:
         lines = _json_lines(clock.run([program]))
     except StageError as error:
@@ -131,6 +145,8 @@ def _parallel(clock: Clock, most: int) -> tuple[str, ...]:
 
 
 def cuda_tests(clock: Clock) -> dict[str, Any]:
+    if _dry(clock):
+        return _pytest(clock, "--collect-only", "-m", "cuda", ".") | {NOT_RUN_DRY: "the tests"}
     # A few processes share the GPU: what takes time is the host's (compilers, opcheck).
     facts = _pytest(clock, "-m", "cuda", *_parallel(clock, 4), ".")
     if not re.search(r"[1-9]\d* passed", facts["result"]):
@@ -139,6 +155,8 @@ def cuda_tests(clock: Clock) -> dict[str, Any]:
 
 
 def suite(clock: Clock) -> dict[str, Any]:
+    if _dry(clock):
+        return {NOT_RUN_DRY: "the suite; make test runs it"}
     left_out = [f"--ignore={name}" for name in NOT_HERE] + ["--ignore-glob=*emulat*"]
     return _pytest(clock, "-m", "not slow and not cuda", *_parallel(clock, 12), *left_out, ".")
 
@@ -154,10 +172,12 @@ def sanitizer_command(sanitizer: str, tool: str) -> list[str]:
 def sanitize(tool: str, clock: Clock) -> dict[str, Any]:
     """The canary's planted fault must be found; then the small cases of every op must be clean."""
     sanitizer = clock.results["environment"]["facts"]["compute_sanitizer"]
-    if sanitizer is None:
+    if sanitizer is None and not _dry(clock):
         raise StageError(f"no compute-sanitizer; it is in the wheel {gpu_machine.SANITIZER_WHEEL}")
     command = sanitizer_command(sanitizer, tool)
     canary = _program(clock, "canary")
+    if _dry(clock):
+        return {"built": True, NOT_RUN_DRY: "compute-sanitizer"}
     clock.run([canary, "none"])
     try:
         clock.run([*command, canary, tool])
@@ -189,6 +209,8 @@ def benchmarks(key: str, clock: Clock) -> dict[str, Any]:
         cwd=WORK,
         environment=INSTALLED,
     )
+    if _dry(clock):
+        return {"ops": listed.split(), NOT_RUN_DRY: "the benchmarks"}
     folder = WORK / "bench" / key.split()[0]
     folder.mkdir(parents=True, exist_ok=True)
     known = ["--constants", str(CONSTANTS)] if CONSTANTS.is_file() else []
@@ -209,7 +231,7 @@ def benchmarks(key: str, clock: Clock) -> dict[str, Any]:
     facts = {"file": str(path.relative_to(ROOT)), "rows": sum(len(part["rows"]) for part in parts)}
     if parts:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(merge(parts), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(merge(parts, ROOT), indent=1) + "\n", encoding="utf-8")
     if stopped:
         message = f"not all ops were measured well; first {stopped}"
         kind = StageTimeout if clock.left == 0 else StageError
@@ -217,24 +239,12 @@ def benchmarks(key: str, clock: Clock) -> dict[str, Any]:
     return facts
 
 
-def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """One result file of those of single ops; the commit is this checkout's."""
-    whole = {**parts[0], "command": "genfast bench --device cuda"}
-    for key in ("rows", "refused"):
-        whole[key] = [row for part in parts for row in part[key]]
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    if shutil.which("git") and (ROOT / ".git").exists():
-        commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip() or None
-        whole["env"] = {**whole["env"], "commit": commit}
-    return whole
-
-
-def stages(key: str) -> list[Stage]:
+def stages(key: str, dry: bool = False) -> list[Stage]:
     """In the order of what one wants to know first, should time run out."""
     here, built = ("environment",), ("environment", "build")
     checks = [Stage(tool, functools.partial(sanitize, tool), 60, built) for tool in SANITIZER_TOOLS]
     return [
-        Stage("environment", environment, 60, always=True),
+        Stage("environment", functools.partial(environment, dry), 60, always=True),
         Stage("fragments", fragments, 60, here),
         Stage("build", build, 150, here, stands=lambda: (SITE / "genfast").is_dir()),
         Stage("cuda-tests", cuda_tests, 120, built),
@@ -245,23 +255,13 @@ def stages(key: str) -> list[Stage]:
     ]
 
 
-def pack(folder: Path, summary: dict[str, Any]) -> None:
-    """summary.json, the result file and gpu.tar.gz: what a run leaves, in three files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    measured = summary["stages"]["benchmarks"].get("facts", {}).get("file")
-    results = [ROOT / measured] if measured and (ROOT / measured).is_file() else []
-    for path in (WORK / SUMMARY, *results):
-        shutil.copyfile(path, folder / path.name)
-    kept = [*WORK.glob("*.log"), *WORK.glob("*.json"), *WORK.glob("bench/*/*.json"), *results]
-    with tarfile.open(folder / "gpu.tar.gz", "w:gz") as archive:
-        for path in sorted(kept):
-            archive.add(path, path.relative_to(ROOT))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="leave summary, results and gpu.tar.gz in this folder")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="%(default)s")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="without a GPU: build and collect all, run nothing"
+    )
     parser.add_argument("--fresh", action="store_true", help="do everything again")
     options = parser.parse_args()
     if options.fresh:
@@ -270,10 +270,21 @@ def main() -> int:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     driver = gpu_machine.driver_version()
     key = f"{tree_key(ROOT, TREE, TREE_FILES)} {sys.version.split()[0]} driver {driver}"
-    summary = Runner(WORK, key, options.seconds, lambda line: print(line, flush=True)).run(stages(key))
+    listed = stages(key, options.dry_run)
+    if options.dry_run:  # no stage of it stands for a real one; compilers may take their time here
+        key += " dry"
+        listed = [dataclasses.replace(stage, seconds=options.seconds) for stage in listed]
+    summary = Runner(WORK, key, options.seconds, lambda line: print(line, flush=True)).run(listed)
+    for name, result in summary["stages"].items() if options.dry_run else ():
+        if what := result.get("facts", {}).get(NOT_RUN_DRY):
+            print(f"{name}: {NOT_RUN_DRY}: {what}", flush=True)
     if options.out:
-        pack(options.out, summary)
-    print("make gpu:", "passed" if summary["passed"] else "FAILED; run it again to go on", flush=True)
+        pack(options.out, summary, ROOT, WORK)
+    print(
+        "dry run:" if options.dry_run else "make gpu:",
+        "passed" if summary["passed"] else "FAILED; run it again to go on",
+        flush=True,
+    )
     return 0 if summary["passed"] else 1
 
 

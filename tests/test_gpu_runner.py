@@ -258,7 +258,7 @@ def test_result_files_are_merged(scripts: tuple[Any, Any, Any]) -> None:
         {"schema": 1, "env": {"gpu": "X", "commit": None}, "command": "a", "rows": [1], "refused": []},
         {"schema": 1, "env": {"gpu": "X", "commit": None}, "command": "b", "rows": [2], "refused": [3]},
     ]
-    whole = scripts[2].merge(parts)
+    whole = scripts[2].merge(parts, ROOT)
     assert (whole["rows"], whole["refused"], whole["schema"]) == ([1, 2], [3], 1)
     assert whole["command"] == "genfast bench --device cuda"
     assert parts[0]["rows"] == [1]

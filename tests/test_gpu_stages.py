@@ -119,11 +119,18 @@ def test_everything_is_packed_into_three_files(gpu: Any, tmp_path: Path) -> None
     gpu.WORK.joinpath("summary.json").write_text("{}")
     gpu.WORK.joinpath("build.log").write_text("built")
     out = tmp_path / "out"
-    gpu.ROOT, root = tmp_path.parent, gpu.ROOT
-    try:
-        gpu.pack(out, {"stages": {"benchmarks": {}}})
-    finally:
-        gpu.ROOT = root
+    gpu.pack(out, {"stages": {"benchmarks": {}}}, tmp_path.parent, tmp_path)
     assert sorted(path.name for path in out.iterdir()) == ["gpu.tar.gz", "summary.json"]
     with tarfile.open(out / "gpu.tar.gz") as archive:
         assert f"{tmp_path.name}/build.log" in archive.getnames()
+
+
+def test_a_dry_run_builds_and_collects_and_says_what_it_did_not_run(gpu: Any, tmp_path: Path) -> None:
+    clock = Recorded(gpu, tmp_path, {"collect-only": "230 tests collected\n", "import OPS": "one two\n"})
+    clock.results["environment"]["facts"] |= {"dry": True, "compute_sanitizer": None}
+    listed = {stage.name: stage for stage in gpu.stages("key", dry=True)}
+    for name in set(listed) - {"environment", "build"}:
+        assert gpu.NOT_RUN_DRY in listed[name].run(clock), name
+    programs = {words[0] for words in clock.commands}
+    assert not any(program.startswith(str(tmp_path)) for program in programs), "a program was run"
+    assert sum(program.endswith("nvcc") for words in clock.commands for program in words[:1]) == 5

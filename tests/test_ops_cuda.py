@@ -39,6 +39,8 @@ def test_tf32_is_as_exact_as_cudnns(call: Call) -> None:
         assert_as_exact_as_torch(*items, f"result {i}")
 
 
+# What else the compiler would like.
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 @pytest.mark.parametrize("call", OURS, ids=str)
 def test_inductor(call: Call) -> None:
     """The default compiler, with a graph of the backward pass too."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genfast.ops import _native, conv_rule, masked_conv_native
 from genfast.ops.gated import checked_cond, gated_activation
+from genfast.ops.live_taps import live_taps
 
 MaskType = Literal["A", "B"]
 Shift = Literal["down", "down_right"]
@@ -196,50 +197,11 @@ def cropped_conv2d(
 ) -> Tensor:
     """PyTorch's convolution with the kernel cropped to its live rows; arguments checked."""
     kh, kw = weight.shape[2:]
-    live = _live_taps(weight, mask_type, colors, out_splits)
+    live = live_taps(weight, mask_type, colors, out_splits)
     top, side = kh // 2, kw // 2
     if kh == 1:  # a row: the columns to the right are dead, so they are cropped too
         return F.conv2d(F.pad(x, (side, 0)) if side else x, live, bias)
     return F.conv2d(F.pad(x, (0, 0, top, 0)), live, bias, padding=(0, side))
-
-
-def _live_taps(weight: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
-    """The kernel down to its centre row (and, for a row kernel, column), dead taps zero.
-
-    They are overwritten, not multiplied by zero: not even a NaN in one comes through.
-    """
-    row, column = weight.shape[2] // 2, weight.shape[3] // 2
-    live = weight[:, :, : row + 1] if row else weight[..., : column + 1]
-    if not row and colors == 1 and mask_type == "B":
-        return live
-    live = live.clone()
-    if column + 1 < live.shape[3]:
-        live[:, :, row, column + 1 :] = 0
-    if colors > 1 or mask_type == "A":
-        live[:, :, row, column] = _live_centre(weight[:, :, row, column], mask_type, colors, out_splits)
-    return live
-
-
-def _live_centre(centre: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
-    """The centre taps (O, I), zero where the order of the colours forbids them.
-
-    The outputs of one colour are a run of channels and so are the inputs they must not see, so that a
-    few fills do it: a boolean mask takes PyTorch 20 times as long.
-    """
-    centre = centre.clone()
-    channels_out, channels_in = centre.shape
-    part = channels_out // out_splits
-    for first in range(0, channels_out, part):
-        for colour in range(colors):
-            rows = slice(first + _first(colour, part, colors), first + _first(colour + 1, part, colors))
-            seen = colour if mask_type == "A" else colour + 1
-            centre[rows, _first(seen, channels_in, colors) :] = 0
-    return centre
-
-
-def _first(colour: int, channels: int, colors: int) -> int:
-    """The first channel whose colour floor(k * colors / channels) is `colour` or more."""
-    return -(-colour * channels // colors)
 
 
 def _check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool = False) -> None:
