@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 # What a rebuild of the native module depends on.
 NATIVE := CMakeLists.txt setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
-CSOURCES := $(shell find csrc packaging -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+CSOURCES := $(shell find csrc packaging benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 PYTEST := $(BIN)/python -m pytest -q
 
 .PHONY: help demo test test-all test-wheel bench report lint format
