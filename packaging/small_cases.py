@@ -10,7 +10,7 @@ import sys
 
 import torch
 from checks import forward_backward
-from device_suite import OURS, channels_last
+from device_calls import OURS, channels_last
 from places import exact_convolutions, own_kernels
 
 DTYPES = (torch.float32, torch.bfloat16)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 import torch
 from checks import assert_as_exact_as_torch, forward_backward, in_fp64, normal_like
-from device_suite import ALL, OURS, Call, OpsOnDevice, channels_last
+from device_calls import ALL, OURS, Call, channels_last
+from device_suite import OpsOnDevice
 from places import Gpu, own_kernels
 
 pytestmark = pytest.mark.cuda

@@ -13,7 +13,8 @@ import pytest
 import torch
 from checks import forward_backward
 from contract import short
-from device_suite import OURS, Call, OpsOnDevice
+from device_calls import OURS, Call
+from device_suite import OpsOnDevice
 from emulated import SCHEDULES, emulation
 from places import Emulated
 from specs.base import FLOATS

@@ -49,9 +49,9 @@ def _dead_taps(out_splits: int | None = None) -> Callable[[Case], Mapping[str, T
 
 
 def here(value: Any) -> Any:
-    """A CPU tensor on the default device, where the tests of a GPU want it; anything else as it is."""
+    """Ones made on the CPU, on the default device: where the tests of a GPU want them."""
     on_cpu = isinstance(value, Tensor) and value.device.type == "cpu"
-    return value.to(torch.get_default_device()) if on_cpu else value
+    return ones(*value.shape, dtype=value.dtype) if on_cpu else value
 
 
 def _conv_bad(**keywords: Any) -> tuple[Bad, ...]:
