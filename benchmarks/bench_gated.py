@@ -22,7 +22,14 @@ def eager_gate(x: Tensor) -> Tensor:
     return torch.tanh(a) * torch.sigmoid(b)
 
 
+# On a GPU: large enough that starting a kernel does not count.
+CUDA_SHAPE = (64, 256, 64, 64)
+
+
 def gated_activation(device: str, quick: bool) -> Iterator[Case]:
+    if device == "cuda":
+        yield from _on_gpu(quick)
+        return
     yield _case(device, torch.float32, torch.contiguous_format, reach=True)
     if not quick:
         yield _case(device, torch.float32, torch.channels_last)
@@ -31,26 +38,36 @@ def gated_activation(device: str, quick: bool) -> Iterator[Case]:
     yield _overhead(device)
 
 
+def _on_gpu(quick: bool) -> Iterator[Case]:
+    for dtype in (torch.float32, torch.bfloat16):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            if not (quick and layout == torch.contiguous_format):
+                yield _case("cuda", dtype, layout, shape=CUDA_SHAPE, headline=True)
+    yield _overhead("cuda")
+
+
 def _case(
     device: str,
     dtype: torch.dtype,
     layout: torch.memory_format,
     *,
+    shape: tuple[int, ...] = SHAPE,
     compile: bool = True,
     reach: bool = False,
+    headline: bool = False,
 ) -> Case:
-    nbytes = torch.Size(SHAPE).numel() * dtype.itemsize
+    nbytes = torch.Size(shape).numel() * dtype.itemsize
     bound = Bound(COPY, 1.0, "a copy of the same bytes")
 
     def inputs(generator: torch.Generator) -> Inputs:
-        x = torch.randn(SHAPE, generator=generator)
+        x = torch.randn(shape, generator=generator)
         return (x.to(device, dtype).contiguous(memory_format=layout),)
 
     return Case(
         op="gated_activation",
         variant="channels-last" if layout == torch.channels_last else "NCHW",
         dtype=dtype,
-        shape=SHAPE,
+        shape=shape,
         inputs=inputs,
         sides={"eager": Side(eager_gate), "genfast": Side(ops.gated_activation)},
         reference=Side(reference.gated_activation),
@@ -59,6 +76,7 @@ def _case(
         bytes={FORWARD: nbytes * 3 // 2, TRAINING: nbytes * 4},
         bound={FORWARD: bound, TRAINING: bound},
         reach=REACH if reach else {},
+        headline=headline,
     )
 
 
@@ -83,7 +101,7 @@ def _overhead(device: str) -> Case:
         directions=(FORWARD, RECORDED),
         compile=False,
         calls=1000,
-        reach_us={FORWARD: REACH_US},
+        reach_us={FORWARD: REACH_US} if device == "cpu" else {},
         slack_ulps=4.0,
     )
 

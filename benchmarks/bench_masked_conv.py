@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genfast import ops, reference
+from genfast.benchmarks import bench_masked_conv_cuda
 from genfast.benchmarks.bench_gated import eager_gate
 from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
+from genfast.benchmarks.taps import live_gradients, tap_mask
 
 IN, OUT, SIZE = 128, 256, 28
 REACH_FORWARD = {3: 1.3, 5: 1.45, 7: 1.55}
@@ -26,22 +28,10 @@ REACH_TRAINING = 1.2
 SLACK_ULPS = 8.0
 
 
-def tap_mask(kernel: int, mask_type: str, *, colors: int = 1, out_splits: int = 1) -> Tensor:
-    """1 at the live taps of an (OUT, IN, kernel, kernel) weight, 0 elsewhere."""
-    middle = kernel // 2
-    mask = torch.ones(OUT, IN, kernel, kernel)
-    mask[:, :, middle + 1 :] = 0
-    mask[:, :, middle, middle + 1 :] = 0
-    part = OUT // out_splits
-    color_in = torch.arange(IN) * colors // IN
-    color_out = torch.arange(OUT) % part * colors // part
-    before = color_in < color_out[:, None]
-    same = color_in == color_out[:, None]
-    mask[:, :, middle, middle] = (before | same if mask_type == "B" else before).float()
-    return mask
-
-
 def masked_conv2d(device: str, quick: bool) -> Iterator[Case]:
+    if device == "cuda":
+        yield from bench_masked_conv_cuda.cases("masked_conv2d", device, quick)
+        return
     for kernel in (3, 5, 7):
         for batch in (8,) if quick else (8, 16):
             if not (quick and kernel == 5):
@@ -51,7 +41,10 @@ def masked_conv2d(device: str, quick: bool) -> Iterator[Case]:
 
 
 def gated_masked_conv2d(device: str, quick: bool) -> Iterator[Case]:
-    mask = tap_mask(3, "B", out_splits=2).to(device)
+    if device == "cuda":
+        yield from bench_masked_conv_cuda.cases("gated_masked_conv2d", device, quick)
+        return
+    mask = tap_mask((OUT, IN, 3, 3), "B", out_splits=2).to(device)
 
     def inputs(generator: torch.Generator) -> Inputs:
         x, weight, bias = _conv_inputs(generator, device, 8, 3)
@@ -72,7 +65,7 @@ def gated_masked_conv2d(device: str, quick: bool) -> Iterator[Case]:
         inputs=inputs,
         sides={
             "eager": Side(eager),
-            "pre-masked": Side(premasked, project=partial(_live_gradients, mask=mask)),
+            "pre-masked": Side(premasked, project=partial(live_gradients, mask=mask)),
             "genfast": Side(partial(ops.gated_masked_conv2d, mask_type="B")),
         },
         reference=Side(partial(reference.gated_masked_conv2d, mask_type="B")),
@@ -105,7 +98,7 @@ def shifted_conv2d(device: str, quick: bool) -> Iterator[Case]:
 
 
 def _masked(device: str, batch: int, kernel: int, *, colors: int = 1, compile: bool) -> Case:
-    mask = tap_mask(kernel, "B", colors=colors).to(device)
+    mask = tap_mask((OUT, IN, kernel, kernel), "B", colors=colors).to(device)
     masked = mask.contiguous(memory_format=torch.channels_last)
     live = float(mask.mean())
     flops = 2 * batch * SIZE * SIZE * int(mask.sum())
@@ -133,7 +126,7 @@ def _masked(device: str, batch: int, kernel: int, *, colors: int = 1, compile: b
         inputs=inputs,
         sides={
             "eager": Side(eager),
-            "pre-masked": Side(premasked, project=partial(_live_gradients, mask=mask)),
+            "pre-masked": Side(premasked, project=partial(live_gradients, mask=mask)),
             "genfast": Side(partial(ops.masked_conv2d, mask_type="B", colors=colors)),
         },
         reference=Side(partial(reference.masked_conv2d, mask_type="B", colors=colors)),
@@ -157,11 +150,6 @@ def _conv_inputs(
         weight.to(device).contiguous(memory_format=channels_last),
         bias.to(device),
     )
-
-
-def _live_gradients(results: list[Tensor], mask: Tensor) -> list[Tensor]:
-    """Blank the gradient of dead taps, which a dense convolution on masked weights computes."""
-    return [r * mask if r.shape == mask.shape else r for r in results]
 
 
 OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {

@@ -45,11 +45,25 @@ class Side:
 
 @dataclass(frozen=True)
 class Bound:
-    """The time that no implementation can beat: `share` times that of the side named."""
+    """The time that no implementation can beat: `share` times that of the side named.
+
+    With a rate (a constant of the GPU, see constants.py) it is at least `share` times the row's flops
+    over that rate, and there is no bound where the constant was not measured.
+    """
 
     side: str
     share: float
     text: str
+    rate: str | None = None
+
+
+@dataclass(frozen=True)
+class Conv:
+    """What decides between two convolutions (genfast.ops.conv_rule): the key of the measured table."""
+
+    arithmetic: str
+    kernel: int
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,8 @@ class Case:
     it, and reach_us is a time wanted of the call itself. slack_ulps (of the largest value) widens
     the error budget where eager's own error is a poor yardstick: where it may be nought by luck
     because few numbers are compared, or turns on the order of a long sum. headline puts the row
-    into the README, where rows with something to reach go anyway.
+    into the README, where rows with something to reach go anyway. tf32 lets every side round fp32 to
+    TF32; conv is for the rows that decide which convolution is taken.
     """
 
     op: str
@@ -82,11 +97,17 @@ class Case:
     reach_us: Mapping[str, float] = field(default_factory=dict)
     slack_ulps: float = 0.5
     headline: bool = False
+    tf32: bool = False
+    conv: Conv | None = None
 
     @property
     def name(self) -> str:
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"{self.op} {self.variant} {self.shape} {dtype}"
+        op, variant, shape, dtype = self.key
+        return f"{op} {variant} {shape} {dtype}"
+
+    @property
+    def key(self) -> tuple[str, str, tuple[int, ...], str]:
+        return self.op, self.variant, self.shape, str(self.dtype).removeprefix("torch.")
 
 
 def differentiable(inputs: Inputs) -> Inputs:

@@ -64,6 +64,11 @@ def error_ratio(row: Row) -> float:
     return float(row["max_err"] / row["err_budget"]) if row["max_err"] else 0.0
 
 
+def case_of(row: Row) -> tuple[str, str, tuple[int, ...], str]:
+    """What a row has in common with the other directions of its case (Case.key)."""
+    return row["op"], row["variant"], tuple(row["shape"]), row["dtype"]
+
+
 def setting(row: Row) -> str:
     """Variant, shape and dtype of a row: "NCHW, 16x256x28x28, float32"."""
     shape = "x".join(str(n) for n in row["shape"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from genfast.benchmarks.cases import (
     FORWARD,
     TRAINING,
+    Bound,
     Case,
     Inputs,
     Side,
@@ -27,6 +29,8 @@ from genfast.benchmarks.timing import Step, Timing, interleave, thread_count
 COMPILED = "torch.compile"
 COPY = "copy"  # the side that only moves a case's bytes
 
+# With CUDA graphs the first calls of a compiled function warm up and record.
+_CALLS_TO_SETTLE = 3
 _ROTATED_BYTES = 128 << 20  # more than any cache that the machines in question have
 
 
@@ -38,6 +42,7 @@ class Settings:
     threads: int = 1
     seconds: float = 2.5
     min_rounds: int = 9
+    constants: Mapping[str, float] = field(default_factory=dict)  # of the GPU; see constants.py
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,27 @@ def run_case(case: Case, settings: Settings) -> Outcome:
     for direction in case.directions:
         label = _label(case, direction)
         try:
-            with torch.random.fork_rng(), thread_count(settings.threads):
+            with torch.random.fork_rng(), thread_count(settings.threads), _tf32(case.tf32):
                 torch.manual_seed(0)
                 outcome.rows.append(label | _measure(case, direction, buffers, settings))
         except Refused as error:
             outcome.refused.append(label | {"reason": str(error)})
     return outcome
+
+
+def failed(case: Case, reason: str) -> list[Row]:
+    """The refused rows of a case that could not be run at all."""
+    return [_label(case, direction) | {"reason": reason} for direction in case.directions]
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Settings) -> Row:
@@ -103,11 +123,12 @@ def _gate(
     eager = case.sides["eager"].call(inputs, upstream, direction)
     sides, unavailable = dict(case.sides), {}
     if case.compile:
-        sides[COMPILED] = _compiled(sides["eager"])
+        sides[COMPILED] = _compiled(sides["eager"], inputs[0].device.type)
     verdicts: dict[str, Verdict] = {}
     for name, side in list(sides.items()):
         try:
-            got = side.call(inputs, upstream, direction)
+            for _ in range(_CALLS_TO_SETTLE if name == COMPILED else 1):
+                got = side.call(inputs, upstream, direction)
         except Exception as error:
             if name != COMPILED:
                 raise
@@ -128,10 +149,12 @@ def _gate(
     return verdicts["genfast"], sides, unavailable
 
 
-def _compiled(side: Side) -> Side:
+def _compiled(side: Side, device: str) -> Side:
     # Inductor would start worker processes, which still take the cores while the row is timed.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-    return replace(side, fn=torch.compile(side.fn, dynamic=False))
+    # With CUDA graphs on a GPU: the best that torch.compile offers for short kernels.
+    mode = None if device == "cpu" else "reduce-overhead"
+    return replace(side, fn=torch.compile(side.fn, dynamic=False, mode=mode))
 
 
 def _row(
@@ -166,14 +189,28 @@ def _row(
     }
     if COPY in timings:
         row["pct_peak_bw"] = _round(100 * timings[COPY].median_us / ours.median_us)
-    if bound := case.bound.get(direction):
-        bound_us = bound.share * timings[bound.side].median_us
+    if case.conv:
+        row["conv"] = asdict(case.conv)
+    bound = case.bound.get(direction)
+    bound_us = bound and _bound_us(bound, timings, case.flops.get(direction, 0), settings.constants)
+    if bound and bound_us:
         row["bound"] = {
             "text": bound.text,
             "us": _round(bound_us),
             "pct": _round(100 * bound_us / ours.median_us),
         }
     return row
+
+
+def _bound_us(
+    bound: Bound, timings: Mapping[str, Timing], flops: int, constants: Mapping[str, float]
+) -> float | None:
+    bytes_us = timings[bound.side].median_us
+    if bound.rate is None:
+        return bound.share * bytes_us
+    if bound.rate not in constants:
+        return None
+    return max(bytes_us, bound.share * flops / (constants[bound.rate] * 1e6))
 
 
 def _label(case: Case, direction: str) -> Row:

@@ -12,18 +12,21 @@ import torch
 
 from genfast.benchmarks import bench_gated, bench_gated_pixelcnn, bench_masked_conv, plot
 from genfast.benchmarks.cases import Case
+from genfast.benchmarks.constants import read_constants
 from genfast.benchmarks.environment import command, environment
 from genfast.benchmarks.results import (
     Row,
+    case_of,
     error_ratio,
     goals,
     microseconds,
+    read_json,
     result_file,
     speedups,
     title,
     write_json,
 )
-from genfast.benchmarks.rows import COMPILED, Settings, run_case
+from genfast.benchmarks.rows import COMPILED, Outcome, Settings, failed, run_case
 from genfast.benchmarks.timing import steady_allocator
 
 OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
@@ -43,28 +46,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks named; returns 1 if any row was refused for a wrong result."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parse(argv)
-    settings = Settings(device=arguments.device, threads=arguments.threads)
-    if arguments.quick:
-        settings = Settings(settings.device, settings.threads, seconds=0.3, min_rounds=5)
+    constants = read_constants(arguments.constants) if arguments.constants else {}
+    # On a GPU a sample takes microseconds and every second is lent.
+    seconds = 0.3 if arguments.quick else 2.5 if arguments.device == "cpu" else 0.5
+    min_rounds = 5 if arguments.quick else 9
+    settings = Settings(arguments.device, arguments.threads, seconds, min_rounds, constants)
     env = environment(device=settings.device, threads=settings.threads, steady_malloc=steady_allocator())
+    if constants:
+        env["constants"] = constants
     _print_environment(env)
-    rows: list[Row] = []
+    rows: list[Row] = _rows_before(arguments)
     refused: list[Row] = []
+    done = {case_of(row) for row in rows}
     for op in arguments.ops or OPS:
         for case in OPS[op](settings.device, arguments.quick):
-            outcome = run_case(case, settings)
+            if case.key in done:
+                continue
+            outcome = _run(case, settings)
             for row in outcome.rows:
                 print(table_line(row), flush=True)
             for row in outcome.refused:
                 print(f"REFUSED {title(row)}: {row['reason']}", flush=True)
             rows += outcome.rows
             refused += outcome.refused
+            if arguments.json:  # what is measured is kept, whatever comes
+                write_json(result_file(env, rows, refused, command(argv)), arguments.json)
     result = result_file(env, rows, refused, command(argv))
     if arguments.json:
         write_json(result, arguments.json)
     if arguments.plot:
         plot.speedup_plot(result, arguments.plot)
     return 1 if refused else 0
+
+
+def _run(case: Case, settings: Settings) -> Outcome:
+    """run_case; on a GPU a case that breaks does not take the others with it."""
+    if settings.device == "cpu":
+        return run_case(case, settings)
+    try:
+        return run_case(case, settings)
+    except RuntimeError as error:
+        return Outcome([], failed(case, f"{type(error).__name__}: {str(error).strip()[:300]}"))
+
+
+def _rows_before(arguments: argparse.Namespace) -> list[Row]:
+    """With --resume, what the file of --json holds already."""
+    if not (arguments.resume and arguments.json.is_file()):
+        return []
+    before = read_json(arguments.json)
+    rows: list[Row] = before["rows"]
+    # A case that lost one direction is run again as a whole.
+    again = {case_of(row) for row in before["refused"]}
+    return [row for row in rows if case_of(row) not in again]
 
 
 def table_line(row: Row) -> str:
@@ -96,6 +129,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("ops", nargs="*", metavar="OP", help=f"one of {', '.join(OPS)}; all")
     parser.add_argument("--quick", action="store_true", help="fewer cases, under a minute")
     parser.add_argument("--json", type=Path, metavar="F", help="write the results to F")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that F has already")
+    parser.add_argument(
+        "--constants", type=Path, metavar="C", help="constants of the GPU, for the bounds"
+    )
     parser.add_argument("--plot", type=Path, metavar="F", help="draw the speed-ups to F")
     parser.add_argument(
         "--threads", type=int, default=torch.get_num_threads(), metavar="N", help="%(default)s"
@@ -105,6 +142,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for op in arguments.ops:
         if op not in OPS:
             parser.error(f"unknown op {op!r}; there are {', '.join(OPS)}")
+    if arguments.resume and not arguments.json:
+        parser.error("--resume needs --json F, the file to go on with")
+    if arguments.constants and not arguments.constants.is_file():
+        parser.error(f"--constants: there is no file {arguments.constants}")
     if arguments.threads < 1:
         parser.error(f"--threads must be at least 1, got {arguments.threads}")
     if arguments.device == "cuda" and not torch.cuda.is_available():

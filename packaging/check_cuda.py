@@ -1,6 +1,7 @@
-"""Compiles every CUDA kernel for the architectures that CI checks; needs nvcc, but no GPU.
+"""`make check-cuda`: compiles all CUDA code for the architectures that CI checks; needs no GPU.
 
-Fails on a warning, on a register spill, or on a file that takes more than a minute. `make check-cuda`.
+That is every kernel of the package and the programs that only `make gpu` runs. Fails on a warning, on a
+register spill of the package's kernels, or on a file that takes more than a minute.
 """
 
 from __future__ import annotations
@@ -16,6 +17,20 @@ from cuda_toolkit import find_toolkit
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURES = ("80", "90a")
+# What `make gpu` builds besides the package: the checks of the emulation on a device (its wrong kernels
+# stay on the CPU), the constants of a GPU, the faults that compute-sanitizer must find.
+PROGRAMS = {
+    "fragments": tuple(
+        f"csrc/emulation/tests/{name}.cu"
+        for name in (
+            "device_main", "primitive_checks", "primitive_workloads", "tensor_workloads",
+            "workload_checks", "workloads",
+        )
+    ),
+    "constants": ("benchmarks/cuda/constants.cu",),
+    "canary": ("packaging/canary.cu",),
+}  # fmt: skip
+FLAGS = ("-std=c++17", "-Werror=all-warnings")
 SECONDS = 60.0
 KERNEL = re.compile(
     r"Compiling entry function '(?P<name>\w+)'.*?"
@@ -25,12 +40,22 @@ KERNEL = re.compile(
 )
 
 
+def program_command(
+    nvcc: Path, root: Path, name: str, architecture: str, output: Path
+) -> list[Path | str]:
+    """The command that builds one of PROGRAMS; architecture is as nvcc's -arch has it ("sm_80")."""
+    sources = [root / source for source in PROGRAMS[name]]
+    options = (*FLAGS, f"-I{root / 'csrc'}", f"-arch={architecture}")
+    # Threads: files of one program at once, by nvcc itself.
+    return [nvcc, *options, "--threads", "0", "-o", output, *sources]
+
+
 def compile_file(nvcc: Path, source: Path, architecture: str) -> list[str]:
     """Complaints about one file; prints a line about it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            str(nvcc), "-std=c++17", f"-I{ROOT / 'csrc'}", "-DGENFAST_WITH_CUDA",
-            f"-arch=sm_{architecture}", "-Werror=all-warnings", "-Xptxas", "-v",
+            str(nvcc), *FLAGS, f"-I{ROOT / 'csrc'}", "-DGENFAST_WITH_CUDA",
+            f"-arch=sm_{architecture}", "-Xptxas", "-v",
             "-c", str(source), "-o", str(Path(folder) / "object.o"),
         ]  # fmt: skip
         start = time.monotonic()
@@ -54,11 +79,25 @@ def compile_file(nvcc: Path, source: Path, architecture: str) -> list[str]:
     return complaints
 
 
+def build_program(nvcc: Path, name: str, architecture: str) -> list[str]:
+    """Complaints about one of PROGRAMS, linked as `make gpu` links it; prints a line about it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = program_command(nvcc, ROOT, name, f"sm_{architecture}", Path(folder) / name)
+        start = time.monotonic()
+        result = subprocess.run(command, capture_output=True, text=True)
+    label = f"program {name} sm_{architecture}"
+    if result.returncode:
+        return [f"{label}: is not built\n{result.stdout}{result.stderr}"]
+    print(f"{label}: {time.monotonic() - start:.0f} s", flush=True)
+    return []
+
+
 def main() -> int:
     nvcc = find_toolkit() / "bin" / "nvcc"
     sources = sorted(ROOT.glob("csrc/*/*_cuda*.cu"))
     complaints = [c for f in sources for a in ARCHITECTURES for c in compile_file(nvcc, f, a)]
-    print("\n".join(complaints) or f"{len(sources)} files compile cleanly")
+    complaints += [c for n in PROGRAMS for a in ARCHITECTURES for c in build_program(nvcc, n, a)]
+    print("\n".join(complaints) or f"{len(sources)} files and {len(PROGRAMS)} programs compile cleanly")
     return 1 if complaints or not sources else 0
 
 

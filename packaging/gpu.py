@@ -1,24 +1,28 @@
 """`make gpu`: builds for this machine's GPU, tests, sanitises and benchmarks it, in under ten minutes.
 
-Run it again to go on: stages that are done are skipped until the tree changes. Everything lies in
-build/gpu/ (a log for each stage, summary.json), benchmark results in benchmarks/results/<gpu>.json.
+Run it again to go on: stages that are done are skipped until the tree changes, and so are rows of
+benchmarks. Everything lies in build/gpu/ (a log for each stage, summary.json), benchmark results in
+benchmarks/results/<gpu>.json. With --out all of it is also packed into three files, of which
+gpu.tar.gz can be unpacked into the root of the tree on another such machine, to go on there.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import gpu_machine
-from stages import SUMMARY, Clock, Runner, Stage, StageError, StageTimeout, tree_key
+from check_cuda import program_command
+from gpu_results import merge, pack
+from stages import Clock, Runner, Stage, StageError, StageTimeout, tree_key
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "gpu"
@@ -29,21 +33,34 @@ TREE_FILES = ("CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICE
 SECONDS = 570.0
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Tests of the tree and of the emulation; on a GPU they say nothing more than in CI.
-NOT_HERE = ("test_wheel.py", "test_gpu_runner.py", "test_contract.py", "test_benchmarks_report.py")
+NOT_HERE = (
+    "test_wheel.py", "test_gpu_runner.py", "test_gpu_stages.py", "test_contract.py",
+    "test_benchmarks_report.py", "test_benchmarks_cuda.py",
+)  # fmt: skip
+CONSTANTS = WORK / "constants.json"
+NOT_RUN_DRY = "needs a GPU, so not run"
 INSTALLED = {"PYTHONPATH": str(SITE)}
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
-def environment(clock: Clock) -> dict[str, Any]:
+def environment(dry: bool, clock: Clock) -> dict[str, Any]:
     facts, wrong = gpu_machine.inspect()
+    if dry:  # as if for an H200; what is missing besides a GPU is still an error
+        wrong = [problem for problem in wrong if not gpu_machine.is_about_the_gpu(problem)]
+        facts |= {"dry": True, "gpu": "no GPU", "capability": [9, 0]}
     if wrong:
         raise StageError("this machine cannot run make gpu:\n- " + "\n- ".join(wrong), facts)
     return facts
 
 
+def _dry(clock: Clock) -> bool:
+    return "dry" in clock.results["environment"]["facts"]
+
+
 def build(clock: Clock) -> dict[str, Any]:
     """A wheel-like install into build/gpu/site; the developer's own build is not touched."""
     machine = clock.results["environment"]["facts"]
+    SOURCE.mkdir(parents=True, exist_ok=True)
     for folder in TREE:  # times are kept, so a second build is incremental
         shutil.rmtree(SOURCE / folder, ignore_errors=True)
         ignored = shutil.ignore_patterns("__pycache__", "*.so", "results")
@@ -68,7 +85,9 @@ def build(clock: Clock) -> dict[str, Any]:
 
 def _pytest(clock: Clock, *arguments: str) -> dict[str, Any]:
     try:
-        output = clock.run([*PYTEST, *arguments], cwd=SOURCE / "tests", environment=INSTALLED)
+        # No compiler processes: they are forked, which a warning of Python 3.12 makes an error here.
+        environment = INSTALLED | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        output = clock.run([*PYTEST, *arguments], cwd=SOURCE / "tests", environment=environment)
     except StageError as error:
         # Also when it ran out of time: what failed until then is in the log.
         log = clock.log.read_text(errors="replace")
@@ -77,18 +96,69 @@ def _pytest(clock: Clock, *arguments: str) -> dict[str, Any]:
     return {"result": output.strip().splitlines()[-1]}
 
 
+def _program(clock: Clock, name: str) -> Path:
+    """One of check_cuda's programs, built for this machine's GPU."""
+    machine = clock.results["environment"]["facts"]
+    architecture = "sm_" + gpu_machine.architecture(machine["capability"])
+    built = WORK / name
+    clock.run(program_command(Path(machine["nvcc_path"]), ROOT, name, architecture, built))
+    return built
+
+
+def _json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def fragments(clock: Clock) -> dict[str, Any]:
+    """What the emulation takes for granted, held against the device; see workload_checks.h."""
+    program = _program(clock, "fragments")
+    if _dry(clock):
+        return {"built": True, NOT_RUN_DRY: "the program"}
+    try:
+        output = clock.run([program])
+    except StageError as error:
+        found = _json_lines(clock.log.read_text(errors="replace"))
+        error.facts = {"checks": found, "failed": [c["check"] for c in found if not c["passed"]]}
+        raise
+    return {"checks": _json_lines(output)}
+
+
+def constants(clock: Clock) -> dict[str, Any]:
+    """The measured constants of the GPU; those known when time runs out are kept."""
+    program = _program(clock, "constants")
+    if _dry(clock):
+        return {"built": True, NOT_RUN_DRY: "the program"}
+    try:
+        lines = _json_lines(clock.run([program]))
+    except StageError as error:
+        lines = _json_lines(clock.log.read_text(errors="replace"))
+        error.facts = {"constants": lines}
+        raise
+    finally:
+        CONSTANTS.write_text(clock.log.read_text(errors="replace"), encoding="utf-8")
+    return {"constants": lines}
+
+
+def _parallel(clock: Clock, most: int) -> tuple[str, ...]:
+    machine = clock.results["environment"]["facts"]
+    return ("-n", str(min(most, machine["cpus"]))) if machine["xdist"] else ()
+
+
 def cuda_tests(clock: Clock) -> dict[str, Any]:
-    facts = _pytest(clock, "-m", "cuda", ".")
+    if _dry(clock):
+        return _pytest(clock, "--collect-only", "-m", "cuda", ".") | {NOT_RUN_DRY: "the tests"}
+    # A few processes share the GPU: what takes time is the host's (compilers, opcheck).
+    facts = _pytest(clock, "-m", "cuda", *_parallel(clock, 4), ".")
     if not re.search(r"[1-9]\d* passed", facts["result"]):
         raise StageError(f"no CUDA test ran: {facts['result']}", facts)
     return facts
 
 
 def suite(clock: Clock) -> dict[str, Any]:
-    machine = clock.results["environment"]["facts"]
-    parallel = ("-n", str(min(12, machine["cpus"]))) if machine["xdist"] else ()
+    if _dry(clock):
+        return {NOT_RUN_DRY: "the suite; make test runs it"}
     left_out = [f"--ignore={name}" for name in NOT_HERE] + ["--ignore-glob=*emulat*"]
-    return _pytest(clock, "-m", "not slow and not cuda", *parallel, *left_out, ".")
+    return _pytest(clock, "-m", "not slow and not cuda", *_parallel(clock, 12), *left_out, ".")
 
 
 def sanitizer_command(sanitizer: str, tool: str) -> list[str]:
@@ -102,12 +172,12 @@ def sanitizer_command(sanitizer: str, tool: str) -> list[str]:
 def sanitize(tool: str, clock: Clock) -> dict[str, Any]:
     """The canary's planted fault must be found; then the small cases of every op must be clean."""
     sanitizer = clock.results["environment"]["facts"]["compute_sanitizer"]
-    if sanitizer is None:
+    if sanitizer is None and not _dry(clock):
         raise StageError(f"no compute-sanitizer; it is in the wheel {gpu_machine.SANITIZER_WHEEL}")
     command = sanitizer_command(sanitizer, tool)
-    canary = WORK / "canary"
-    nvcc = clock.results["environment"]["facts"]["nvcc_path"]
-    clock.run([nvcc, "-arch=native", "-o", canary, ROOT / "packaging" / "canary.cu"])
+    canary = _program(clock, "canary")
+    if _dry(clock):
+        return {"built": True, NOT_RUN_DRY: "compute-sanitizer"}
     clock.run([canary, "none"])
     try:
         clock.run([*command, canary, tool])
@@ -130,8 +200,8 @@ def sanitize(tool: str, clock: Clock) -> dict[str, Any]:
     return {"result": [line for line in output.splitlines() if "SUMMARY" in line or "cases" in line]}
 
 
-def benchmarks(clock: Clock) -> dict[str, Any]:
-    """One op after the other, so that those measured in time are kept."""
+def benchmarks(key: str, clock: Clock) -> dict[str, Any]:
+    """One op after the other, each in a process of its own; rows of the same tree are not run again."""
     gpu = clock.results["environment"]["facts"]["gpu"]
     program = [sys.executable, str(SITE / "bin" / "genfast"), "bench"]
     listed = clock.run(
@@ -139,24 +209,29 @@ def benchmarks(clock: Clock) -> dict[str, Any]:
         cwd=WORK,
         environment=INSTALLED,
     )
+    if _dry(clock):
+        return {"ops": listed.split(), NOT_RUN_DRY: "the benchmarks"}
+    folder = WORK / "bench" / key.split()[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    known = ["--constants", str(CONSTANTS)] if CONSTANTS.is_file() else []
     parts, refused, stopped = [], [], ""
     for op in listed.split():
-        part = WORK / f"bench-{op}.json"
-        part.unlink(missing_ok=True)
+        part = folder / f"{op}.json"
         try:
-            command = [*program, op, "--device", "cuda", "--json", str(part)]
+            command = [*program, op, "--device", "cuda", "--json", str(part), "--resume", *known]
             clock.run(command, cwd=WORK, environment=INSTALLED)
         except StageError as error:
             stopped = stopped or f"{op}: {error}"
             refused.append(op)
-        if part.is_file():
+        if part.is_file():  # also if the rest was killed: it is written row by row
             parts.append(json.loads(part.read_text(encoding="utf-8")))
         if clock.left == 0:
             break
     path = RESULTS / f"{gpu_machine.result_name(gpu)}.json"
     facts = {"file": str(path.relative_to(ROOT)), "rows": sum(len(part["rows"]) for part in parts)}
     if parts:
-        path.write_text(json.dumps(merge(parts), indent=1) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(merge(parts, ROOT), indent=1) + "\n", encoding="utf-8")
     if stopped:
         message = f"not all ops were measured well; first {stopped}"
         kind = StageTimeout if clock.left == 0 else StageError
@@ -164,26 +239,17 @@ def benchmarks(clock: Clock) -> dict[str, Any]:
     return facts
 
 
-def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """One result file of those of single ops; the commit is this checkout's."""
-    whole = {**parts[0], "command": "genfast bench --device cuda"}
-    for key in ("rows", "refused"):
-        whole[key] = [row for part in parts for row in part[key]]
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    if shutil.which("git") and (ROOT / ".git").exists():
-        commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip() or None
-        whole["env"] = {**whole["env"], "commit": commit}
-    return whole
-
-
-def stages() -> list[Stage]:
-    built = ("environment", "build")
+def stages(key: str, dry: bool = False) -> list[Stage]:
+    """In the order of what one wants to know first, should time run out."""
+    here, built = ("environment",), ("environment", "build")
     checks = [Stage(tool, functools.partial(sanitize, tool), 60, built) for tool in SANITIZER_TOOLS]
     return [
-        Stage("environment", environment, 60, always=True),
-        Stage("build", build, 150, ("environment",)),
+        Stage("environment", functools.partial(environment, dry), 60, always=True),
+        Stage("fragments", fragments, 60, here),
+        Stage("build", build, 150, here, stands=lambda: (SITE / "genfast").is_dir()),
         Stage("cuda-tests", cuda_tests, 120, built),
-        Stage("benchmarks", benchmarks, 180, built),
+        Stage("constants", constants, 45, here),
+        Stage("benchmarks", functools.partial(benchmarks, key), 210, built),
         *checks,
         Stage("suite", suite, 180, built),
     ]
@@ -191,8 +257,11 @@ def stages() -> list[Stage]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="copy logs, summary and results into this folder")
+    parser.add_argument("--out", type=Path, help="leave summary, results and gpu.tar.gz in this folder")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="%(default)s")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="without a GPU: build and collect all, run nothing"
+    )
     parser.add_argument("--fresh", action="store_true", help="do everything again")
     options = parser.parse_args()
     if options.fresh:
@@ -201,16 +270,21 @@ def main() -> int:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     driver = gpu_machine.driver_version()
     key = f"{tree_key(ROOT, TREE, TREE_FILES)} {sys.version.split()[0]} driver {driver}"
-    summary = Runner(WORK, key, options.seconds, lambda line: print(line, flush=True)).run(stages())
+    listed = stages(key, options.dry_run)
+    if options.dry_run:  # no stage of it stands for a real one; compilers may take their time here
+        key += " dry"
+        listed = [dataclasses.replace(stage, seconds=options.seconds) for stage in listed]
+    summary = Runner(WORK, key, options.seconds, lambda line: print(line, flush=True)).run(listed)
+    for name, result in summary["stages"].items() if options.dry_run else ():
+        if what := result.get("facts", {}).get(NOT_RUN_DRY):
+            print(f"{name}: {NOT_RUN_DRY}: {what}", flush=True)
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        found = [*WORK.glob("*.log"), WORK / SUMMARY, WORK / "canary.log"]
-        measured = summary["stages"]["benchmarks"].get("facts", {}).get("file")
-        found += [ROOT / measured] if measured else []
-        for path in found:
-            if path.is_file():
-                shutil.copyfile(path, options.out / path.name)
-    print("make gpu:", "passed" if summary["passed"] else "FAILED; run it again to go on", flush=True)
+        pack(options.out, summary, ROOT, WORK)
+    print(
+        "dry run:" if options.dry_run else "make gpu:",
+        "passed" if summary["passed"] else "FAILED; run it again to go on",
+        flush=True,
+    )
     return 0 if summary["passed"] else 1
 
 

@@ -110,6 +110,11 @@ def problems(
     return found
 
 
+def is_about_the_gpu(problem: str) -> bool:
+    """Whether one of `problems` is that there is no GPU, which a dry run does without."""
+    return problem.startswith("no NVIDIA driver") or "sees no GPU" in problem
+
+
 def architecture(capability: list[int]) -> str:
     """The value of GENFAST_CUDA_ARCHS for a GPU; Hopper's own instructions need the "a".
 

@@ -93,6 +93,7 @@ class Stage:
     seconds: float
     needs: tuple[str, ...] = ()  # stages without which this one makes no sense
     always: bool = False  # cheap, and about the machine: done again in every run
+    stands: Callable[[], bool] = lambda: True  # whether what it left behind is still there
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Runner:
         self.results = {stage.name: known.get(stage.name, {"status": NOT_RUN}) for stage in stages}
         for stage in stages:
             before = self.results[stage.name]
-            if before["status"] == DONE and not stage.always:
+            if before["status"] == DONE and not stage.always and stage.stands():
                 self.say(f"{stage.name}: done before, {before['seconds']:.0f} s")
                 continue
             result = self.results[stage.name] = self._one(stage, ends)

@@ -64,3 +64,24 @@ def assert_as_exact_as_torch(got: Tensor, torch_at_dtype: Tensor, exact: Tensor,
     if allowed == 0:
         allowed = torch.finfo(got.dtype).eps * largest(exact)
     assert error <= allowed, f"{what}: error {error:.3g}, allowed {allowed:.3g}"
+
+
+def fp64_errors_allowed(
+    plain: Callable[..., Tensor],
+    reference: Callable[..., Tensor],
+    tensors: Sequence[Tensor | None],
+    keywords: Mapping[str, Any],
+    wanted: Sequence[int],
+) -> list[float]:
+    """How far from the reference each result in fp64 may be.
+
+    Nothing here is more exact than fp64, but to first order a computation's error is proportional to
+    eps, so PyTorch's in fp64 is that in fp32 times the ratio of the two. Twice that for us and once for
+    the reference itself, which stands in for the exact value.
+    """
+    single = [None if t is None else t.detach().float() for t in tensors]
+    rounded = forward_backward(plain, single, keywords, wanted)
+    cotangent = normal_like(rounded[0])
+    exact = forward_backward(reference, in_fp64(single), keywords, wanted, cotangent.double())
+    ratio = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+    return [3 * ratio * largest(got.double() - true) for got, true in zip(rounded, exact, strict=True)]

@@ -27,8 +27,11 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a CUDA device there are no CUDA tests: they are not collected, rather than skipped."""
-    if torch.cuda.is_available():
+    """Without a CUDA device there are no CUDA tests: they are deselected, rather than skipped.
+
+    With --collect-only they are listed all the same.
+    """
+    if torch.cuda.is_available() or config.option.collectonly:
         return
     cuda = [item for item in items if item.get_closest_marker("cuda")]
     config.hook.pytest_deselected(items=cuda)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from genfast.benchmarks import run
-from genfast.benchmarks.bench_masked_conv import tap_mask
 from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
 from genfast.benchmarks.environment import command
 from genfast.benchmarks.gate import Refused, judge
 from genfast.benchmarks.results import read_json
 from genfast.benchmarks.rows import COMPILED, COPY, Settings, run_case
+from genfast.benchmarks.taps import tap_mask
 from genfast.benchmarks.timing import interleave, summarise, thread_count
 
 FAST = Settings(threads=1, seconds=0.0, min_rounds=2)
@@ -281,9 +281,9 @@ def test_the_per_call_row_passes_its_gate() -> None:
 
 
 def test_live_taps() -> None:
-    assert float(tap_mask(7, "A")[0, 0].sum()) == 24
-    assert float(tap_mask(7, "B")[0, 0].sum()) == 25
-    centre = tap_mask(1, "A", colors=2, out_splits=2)[:, :, 0, 0]
+    assert float(tap_mask((256, 128, 7, 7), "A")[0, 0].sum()) == 24
+    assert float(tap_mask((256, 128, 7, 7), "B")[0, 0].sum()) == 25
+    centre = tap_mask((256, 128, 1, 1), "A", colors=2, out_splits=2)[:, :, 0, 0]
     assert not centre[:64].any()  # the first colour of each half sees nothing
     assert not centre[128:192].any()
     assert centre[64:128, :64].all()

@@ -147,6 +147,17 @@ def test_right_kernels_are_right_and_equal_under_every_schedule(emulator: Module
         assert torch.equal(result, results[0])
 
 
+@pytest.mark.parametrize(("order", "seed"), SCHEDULES)
+def test_the_checks_that_also_run_on_a_gpu(emulator: ModuleType, order: str, seed: int) -> None:
+    """csrc/emulation/tests/workload_checks.h: on a GPU they say whether the emulation is like it."""
+    emulator.configure(order, seed)
+    results = emulator.check_workloads()
+    assert {"mma fragments tf32", "ldmatrix", "cp.async", "grid barrier"} <= {
+        name for name, *_ in results
+    }
+    assert [result for result in results if not result[1] <= result[2]] == []
+
+
 @pytest.mark.parametrize("sanitizers", ["asan", "tsan"])
 @pytest.mark.parametrize(("order", "seed"), SCHEDULES[:3])
 def test_sanitizers_have_nothing_to_say_about_right_kernels(

@@ -241,19 +241,31 @@ def test_without_a_gpu_make_gpu_fails_and_says_why(tmp_path: Path) -> None:
     assert summary["stages"]["benchmarks"]["status"] == "not run"
 
 
+def test_what_a_stage_left_must_still_be_there(stages: Any, tmp_path: Path) -> None:
+    """A summary taken along to a fresh machine does not stand for a build."""
+    built, there = Counted(stages), [True]
+    stage = stages.Stage("build", built, 9, stands=lambda: there[0])
+    run(stages, tmp_path, stage)
+    run(stages, tmp_path, stage)
+    assert built.runs == 1
+    there[0] = False
+    run(stages, tmp_path, stage)
+    assert built.runs == 2
+
+
 def test_result_files_are_merged(scripts: tuple[Any, Any, Any]) -> None:
     parts = [
         {"schema": 1, "env": {"gpu": "X", "commit": None}, "command": "a", "rows": [1], "refused": []},
         {"schema": 1, "env": {"gpu": "X", "commit": None}, "command": "b", "rows": [2], "refused": [3]},
     ]
-    whole = scripts[2].merge(parts)
+    whole = scripts[2].merge(parts, ROOT)
     assert (whole["rows"], whole["refused"], whole["schema"]) == ([1, 2], [3], 1)
     assert whole["command"] == "genfast bench --device cuda"
     assert parts[0]["rows"] == [1]
 
 
 def test_budgets_fit_the_whole(scripts: tuple[Any, Any, Any]) -> None:
-    listed = scripts[2].stages()
+    listed = scripts[2].stages("key")
     names = [stage.name for stage in listed]
     for place, stage in enumerate(listed):
         assert set(stage.needs) <= set(names[:place])

@@ -10,6 +10,7 @@ from checks import (
     assert_as_exact_as_torch,
     assert_close,
     forward_backward,
+    fp64_errors_allowed,
     in_fp64,
     largest,
     normal_like,
@@ -73,21 +74,10 @@ def check_exactness(spec: OpSpec, dtype: torch.dtype) -> None:
         ):
             assert_as_exact_as_torch(*items)
         return
-    # Nothing here is more exact than fp64, but to first order a computation's error is proportional to
-    # eps, so PyTorch's in fp64 is that in fp32 times the ratio of the two. Twice that for us and once
-    # for the reference itself, which stands in for the exact value.
-    single = spec.tensors(case, torch.float32)
-    single_error = [
-        largest(rounded.double() - true)
-        for rounded, true in zip(
-            results(spec.plain or spec.reference, single, torch.float32),
-            results(spec.reference, in_fp64(single), torch.float32),
-            strict=True,
-        )
-    ]
-    ratio = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-    for got, true, error, name in zip(mine, exact, single_error, names, strict=True):
-        assert largest(got - true) <= 3 * error * ratio, name
+    plain = spec.plain or spec.reference
+    allowed = fp64_errors_allowed(plain, spec.reference, tensors, case.keywords, wanted)
+    for got, true, error, name in zip(mine, exact, allowed, names, strict=True):
+        assert largest(got - true) <= error, name
 
 
 @proves("forward", "backward")

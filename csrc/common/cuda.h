@@ -50,13 +50,13 @@ struct Type {
 // Shared memory of fixed size: SHARED(float[32][33], tile); makes `tile` an array (16-byte aligned) that
 // the threads of a block share. Uninitialised, as on the device (the emulation fills it with NaN).
 #ifdef CUDA_HOST_EMU
-#define SHARED(TYPE, NAME)                               \
-  using NAME##_type = ::genfast::cuda::Type<TYPE>::type; \
-  static const char NAME##_key = 0;                      \
-  auto& NAME =                                           \
+#define SHARED(TYPE, NAME)                                        \
+  using NAME##_type = typename ::genfast::cuda::Type<TYPE>::type; \
+  static const char NAME##_key = 0;                               \
+  auto& NAME =                                                    \
       *static_cast<NAME##_type*>(::genfast::emulation::shared_static(&NAME##_key, sizeof(NAME##_type)))
 #else
-#define SHARED(TYPE, NAME) __shared__ __align__(16)::genfast::cuda::Type<TYPE>::type NAME
+#define SHARED(TYPE, NAME) __shared__ __align__(16) typename ::genfast::cuda::Type<TYPE>::type NAME
 #endif
 
 namespace genfast::cuda {

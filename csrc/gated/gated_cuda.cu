@@ -39,6 +39,17 @@ GENFAST_DEVICE void locate(const StridedLoop<K>& loop, int64_t index, int64_t (&
   }
 }
 
+// Calls body(offset) for the groups of this thread, offset[k] being where the group lies in operand k.
+template <int kWidth, int K, class Body>
+GENFAST_DEVICE void for_each_group(const StridedLoop<K>& loop, int64_t groups, const Body& body) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < groups; i += step) {
+    int64_t offset[K];
+    locate<kWidth>(loop, i, offset);
+    body(offset);
+  }
+}
+
 // kWidth elements; of an operand that is broadcast along the innermost dimension, one that many times.
 template <class T, int kWidth>
 GENFAST_DEVICE void read(const void* operand, int64_t offset, int64_t stride,
@@ -79,16 +90,13 @@ template <class T, int kWidth, bool kCond>
 __global__ void __launch_bounds__(kThreads)
     gated_activation_fwd_kernel(GatedActivation<kCond ? 5 : 3> p, int64_t groups) {
   constexpr int K = kCond ? 5 : 3;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < groups; i += step) {
-    int64_t offset[K];
-    locate<kWidth>(p.loop, i, offset);
+  for_each_group<kWidth>(p.loop, groups, [&](const int64_t (&offset)[K]) {
     Arithmetic<T> a[kWidth], b[kWidth], y[kWidth];
     read_gate<T, kWidth, kCond>(p, offset, a, b);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) y[e] = cuda::gate<MathOf<T>::value>(a[e], b[e]);
     cuda::store_elements(y, static_cast<T*>(p.operand[K - 1]) + offset[K - 1]);
-  }
+  });
 }
 
 // grad_a, grad_b; tanh and sigmoid are computed again.
@@ -96,10 +104,7 @@ template <class T, int kWidth, bool kCond>
 __global__ void __launch_bounds__(kThreads)
     gated_activation_bwd_kernel(GatedActivation<kCond ? 7 : 5> p, int64_t groups) {
   constexpr int K = kCond ? 7 : 5;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < groups; i += step) {
-    int64_t offset[K];
-    locate<kWidth>(p.loop, i, offset);
+  for_each_group<kWidth>(p.loop, groups, [&](const int64_t (&offset)[K]) {
     Arithmetic<T> a[kWidth], b[kWidth], g[kWidth];
     read_gate<T, kWidth, kCond>(p, offset, a, b);
     read<T>(p.operand[K - 3], offset[K - 3], p.loop.stride[K - 3][p.loop.dims - 1], g);
@@ -112,7 +117,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     cuda::store_elements(a, static_cast<T*>(p.operand[K - 2]) + offset[K - 2]);
     cuda::store_elements(b, static_cast<T*>(p.operand[K - 1]) + offset[K - 1]);
-  }
+  });
 }
 
 // Whether every operand can be accessed 16 bytes at a time: contiguous and aligned in every row, or

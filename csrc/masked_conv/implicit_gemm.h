@@ -24,6 +24,24 @@ constexpr int kStages = 3;
 constexpr int kStepBytes = 64;
 constexpr int kPitch = kStepBytes + 16;
 
+// The ring of kStages stages in shared memory: fetch(step) begins to copy a step (by cp.async, into
+// stage step % kStages), multiply(step) uses one that has landed. One barrier a step.
+template <class Fetch, class Multiply>
+GENFAST_DEVICE void run_stages(int steps, const Fetch& fetch, const Multiply& multiply) {
+  for (int i = 0; i < kStages - 1; ++i) {
+    if (i < steps) fetch(i);
+    cuda::cp_async_commit();
+  }
+  for (int step = 0; step < steps; ++step) {
+    cuda::cp_async_wait<kStages - 2>();
+    __syncthreads();  // this step has landed; the stage of the step before is free
+    if (step + kStages - 1 < steps) fetch(step + kStages - 1);
+    cuda::cp_async_commit();
+    multiply(step);
+  }
+  cuda::cp_async_wait<0>();
+}
+
 struct ImplicitGemm {
   Tensor4 x;  // the map that is read: `channels` channels
   int channels, taps, height, width;
@@ -173,15 +191,7 @@ __global__ void __launch_bounds__(kThreads, Path::kBlocks) implicit_gemm_kernel(
   };
 
   float sum[kTilesM][4][4] = {};
-  for (int i = 0; i < kStages - 1; ++i) {
-    if (i < steps) fetch(i);
-    cuda::cp_async_commit();
-  }
-  for (int step = 0; step < steps; ++step) {
-    cuda::cp_async_wait<kStages - 2>();
-    __syncthreads();  // this step has landed; the stage of the step before is free
-    if (step + kStages - 1 < steps) fetch(step + kStages - 1);
-    cuda::cp_async_commit();
+  run_stages(steps, fetch, [&](int step) {
     const unsigned char* stage = shared + step % kStages * kStageBytes;
     const unsigned char* as = stage + warp_pixel * kPitch + row_major_a(lane, kPitch);
     const unsigned char* bs = stage + (kTilePixels + warp_column) * kPitch + row_major_b(lane, kPitch);
@@ -201,8 +211,7 @@ __global__ void __launch_bounds__(kThreads, Path::kBlocks) implicit_gemm_kernel(
         }
       }
     }
-  }
-  cuda::cp_async_wait<0>();
+  });
 
 #pragma unroll
   for (int m = 0; m < kTilesM; ++m) {

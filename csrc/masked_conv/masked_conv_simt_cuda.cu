@@ -35,11 +35,13 @@ GENFAST_DEVICE Arithmetic<T> convolve(const MaskedConv2d& p, const CausalMask& m
     if (!inside(from.row, from.column, s.height, s.width)) continue;
     const int64_t x = offset_of(p.x, from);
     const int live = tap < mask.centre ? s.in_channels : centre_inputs;
+    Arithmetic<T> of_tap = 0;  // sums of sums round less than one long sum
 #pragma unroll 1
     for (int in = 0; in < live; ++in) {
-      sum += value_at<T>(p.x, x + in * p.x.stride[1]) *
-             value_at<T>(p.weight, weight_offset(p.weight, out, in, u, v));
+      of_tap += value_at<T>(p.x, x + in * p.x.stride[1]) *
+                value_at<T>(p.weight, weight_offset(p.weight, out, in, u, v));
     }
+    sum += of_tap;
   }
   return sum;
 }
@@ -88,11 +90,13 @@ __global__ void __launch_bounds__(kSimtThreads)
                        pixel.column - v + s.kernel_width / 2};
       if (!inside(from.row, from.column, s.height, s.width)) continue;
       const int64_t grad = offset_of(p.grad, from);
+      Arithmetic<T> of_tap = 0;
       for (int out = 0; out < s.out_channels; ++out) {
         if (!is_live(mask, out, in, tap)) continue;
-        sum += value_at<T>(p.grad, grad + out * p.grad.stride[1]) *
-               value_at<T>(p.weight, weight_offset(p.weight, out, in, u, v));
+        of_tap += value_at<T>(p.grad, grad + out * p.grad.stride[1]) *
+                  value_at<T>(p.weight, weight_offset(p.weight, out, in, u, v));
       }
+      sum += of_tap;
     }
     cuda::narrow(sum, at<T>(p.grad_x, offset_of(p.grad_x, pixel) + in * p.grad_x.stride[1]));
   }

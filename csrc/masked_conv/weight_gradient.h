@@ -124,15 +124,7 @@ __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(WeightGradien
   };
 
   float sum[2][4][4] = {};
-  for (int i = 0; i < kStages - 1; ++i) {
-    if (i < steps) fetch(i);
-    cuda::cp_async_commit();
-  }
-  for (int step = 0; step < steps; ++step) {
-    cuda::cp_async_wait<kStages - 2>();
-    __syncthreads();  // this step has landed; the stage of the step before is free
-    if (step + kStages - 1 < steps) fetch(step + kStages - 1);
-    cuda::cp_async_commit();
+  run_stages(steps, fetch, [&](int step) {
     const unsigned char* as = shared + step % kStages * kStageBytes + warp_out * kSize;
     const unsigned char* bs =
         shared + step % kStages * kStageBytes + kPixels * kPitchA + warp_pair * kSize;
@@ -155,8 +147,7 @@ __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(WeightGradien
         }
       }
     }
-  }
-  cuda::cp_async_wait<0>();
+  });
 
 #pragma unroll
   for (int m = 0; m < 2; ++m) {

@@ -1,8 +1,9 @@
 """Causal convolutions: masked (PixelCNN), masked and gated (Gated PixelCNN), shifted (PixelCNN++).
 
-The dense convolution itself is PyTorch's: on CPU nothing beats oneDNN. What is gained is what is not
-computed: a mask kills the rows below the centre, so the kernel is cropped to its live rows and the
-image padded on top instead. Slicing an output computed with more padding would cost most of the gain.
+The dense convolution itself is PyTorch's: on CPU nothing beats oneDNN, and on CUDA cuDNN's wherever
+genfast's own kernels were not measured to be faster (`conv_rule`). What is gained is what is not
+computed: a mask kills the rows below the centre, so the kernel is cropped to its live rows and the image
+padded on top instead. Slicing an output computed with more padding would cost most of the gain.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from genfast.ops import _native, masked_conv_native
+from genfast.ops import _native, conv_rule, masked_conv_native
 from genfast.ops.gated import checked_cond, gated_activation
+from genfast.ops.live_taps import live_taps
 
 MaskType = Literal["A", "B"]
 Shift = Literal["down", "down_right"]
@@ -60,13 +62,7 @@ def masked_conv2d(
     torch.Size([1, 8, 5, 5])
     """
     _check_masked_conv(x, weight, bias, mask_type, colors, out_splits)
-    kh, kw = weight.shape[2:]
-    # Cast before it is cropped: torch.cat refuses fp16 under a bf16 autocast.
-    live = _live_taps(_native.lower_precision(weight), mask_type, colors, out_splits)
-    top, side = kh // 2, kw // 2
-    if kh == 1:  # a row: the columns to the right are dead, so they are cropped too
-        return F.conv2d(F.pad(x, (side, 0)) if side else x, live, bias)
-    return F.conv2d(F.pad(x, (0, 0, top, 0)), live, bias, padding=(0, side))
+    return _masked_conv2d(x, weight, bias, mask_type, colors, out_splits)
 
 
 def gated_masked_conv2d(
@@ -101,15 +97,13 @@ def gated_masked_conv2d(
     >>> genfast.ops.gated_masked_conv2d(x, weight, mask_type="B", colors=3).shape
     torch.Size([2, 6, 4, 4])
     """
-    _native.check_tensor("x", x, ndim=4)
-    if _has_kernel(x):
-        _check_masked_conv(x, weight, bias, mask_type, colors, 2)
-        x, weight = _native.lower_precision(x), _native.lower_precision(weight)
+    _check_masked_conv(x, weight, bias, mask_type, colors, 2)
+    x, weight = _native.lower_precision(x), _native.lower_precision(weight)
+    if conv_rule.own_kernel("gated_masked_conv2d", x, weight):
         bias = None if bias is None else _native.lower_precision(bias)
         cond = checked_cond(cond, x, (x.shape[0], weight.shape[0], *x.shape[2:]))
         return masked_conv_native.gated_masked_conv2d(x, weight, bias, cond, mask_type, colors)
-    y = masked_conv2d(x, weight, bias, mask_type=mask_type, colors=colors, out_splits=2)
-    return gated_activation(y, cond)
+    return gated_activation(_masked_conv2d(x, weight, bias, mask_type, colors, 2), cond)
 
 
 def shifted_conv2d(
@@ -186,51 +180,28 @@ def shifted_conv_transpose2d(
     return y[:, :, :height, :width]
 
 
-def _has_kernel(x: Tensor) -> bool:
-    """Whether the gated convolution has a kernel of its own there: on CUDA, except under torch.func.
-
-    The plain convolution is left to cuDNN, and which of the two is faster is still to be measured.
-    """
-    return x.device.type == "cuda" and not _native.transforms_active()
-
-
-def _live_taps(weight: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
-    """The kernel down to its centre row (and, for a row kernel, column), dead taps zero.
-
-    They are overwritten, not multiplied by zero: not even a NaN in one comes through.
-    """
-    row, column = weight.shape[2] // 2, weight.shape[3] // 2
-    live = weight[:, :, : row + 1] if row else weight[..., : column + 1]
-    if not row and colors == 1 and mask_type == "B":
-        return live
-    live = live.clone()
-    if column + 1 < live.shape[3]:
-        live[:, :, row, column + 1 :] = 0
-    if colors > 1 or mask_type == "A":
-        live[:, :, row, column] = _live_centre(weight[:, :, row, column], mask_type, colors, out_splits)
-    return live
+def _masked_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mask_type: MaskType, colors: int, out_splits: int
+) -> Tensor:
+    """masked_conv2d of checked arguments."""
+    # Cast before it is cropped: torch.cat refuses fp16 under a bf16 autocast.
+    x, weight = _native.lower_precision(x), _native.lower_precision(weight)
+    if conv_rule.own_kernel("masked_conv2d", x, weight):
+        bias = None if bias is None else _native.lower_precision(bias)
+        return masked_conv_native.masked_conv2d(x, weight, bias, mask_type, colors, out_splits)
+    return cropped_conv2d(x, weight, bias, mask_type, colors, out_splits)
 
 
-def _live_centre(centre: Tensor, mask_type: str, colors: int, out_splits: int) -> Tensor:
-    """The centre taps (O, I), zero where the order of the colours forbids them.
-
-    The outputs of one colour are a run of channels and so are the inputs they must not see, so that a
-    few fills do it: a boolean mask takes PyTorch 20 times as long.
-    """
-    centre = centre.clone()
-    channels_out, channels_in = centre.shape
-    part = channels_out // out_splits
-    for first in range(0, channels_out, part):
-        for colour in range(colors):
-            rows = slice(first + _first(colour, part, colors), first + _first(colour + 1, part, colors))
-            seen = colour if mask_type == "A" else colour + 1
-            centre[rows, _first(seen, channels_in, colors) :] = 0
-    return centre
-
-
-def _first(colour: int, channels: int, colors: int) -> int:
-    """The first channel whose colour floor(k * colors / channels) is `colour` or more."""
-    return -(-colour * channels // colors)
+def cropped_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mask_type: MaskType, colors: int, out_splits: int
+) -> Tensor:
+    """PyTorch's convolution with the kernel cropped to its live rows; arguments checked."""
+    kh, kw = weight.shape[2:]
+    live = live_taps(weight, mask_type, colors, out_splits)
+    top, side = kh // 2, kw // 2
+    if kh == 1:  # a row: the columns to the right are dead, so they are cropped too
+        return F.conv2d(F.pad(x, (side, 0)) if side else x, live, bias)
+    return F.conv2d(F.pad(x, (0, 0, top, 0)), live, bias, padding=(0, side))
 
 
 def _check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool = False) -> None:

@@ -66,14 +66,14 @@ class OpSpec:
     autocast: str  # "input": computes in the dtype of x; "lower": in autocast's
     registered: tuple[Registered, ...] = ()  # empty for a composition of other ops
     cuda_only: tuple[Registered, ...] = ()  # ops without a CPU kernel, tested by emulation
-    kernel: Callable[..., Tensor] | None = None  # runs our CUDA kernels where `op` would not
+    vector: Case | None = None  # channels in multiples of 16 bytes: the fast paths of CUDA kernels
     constant: frozenset[str] = frozenset()  # arguments without a gradient
     fill: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)  # normal where absent
     # Elements whose values must not matter and whose gradient is zero, by argument.
     ignored: Callable[[Case], Mapping[str, Tensor]] | None = None
     # What a PyTorch user would write, where `reference` is written to be read and sums otherwise.
     plain: Callable[..., Tensor] | None = None
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
     @property
     def op(self) -> Callable[..., Tensor]:

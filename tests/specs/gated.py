@@ -34,6 +34,7 @@ GATED = OpSpec(
         Case("first_dim", ((6, 3), None), {"dim": 0}),
     ),
     large=Case("large", ((4, 18, 31, 37), (4, 18, 1, 1))),
+    vector=Case("vector", ((3, 32, 9, 8), (3, 32, 1, 1))),
     draw=_gated(),
     bad=(
         Bad("x_type", lambda op: op([1.0, 2.0]), TypeError, ("x must be", "list")),

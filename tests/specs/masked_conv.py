@@ -12,7 +12,6 @@ from specs.base import COMMON, Bad, Case, OpSpec, Registered, ones
 from torch import Tensor
 
 import genfast
-from genfast.ops import masked_conv_native
 
 
 def small_weight(shape: tuple[int, ...], **options: Any) -> Tensor:
@@ -49,6 +48,12 @@ def _dead_taps(out_splits: int | None = None) -> Callable[[Case], Mapping[str, T
     return ignored
 
 
+def here(value: Any) -> Any:
+    """Ones made on the CPU, on the default device: where the tests of a GPU want them."""
+    on_cpu = isinstance(value, Tensor) and value.device.type == "cpu"
+    return ones(*value.shape, dtype=value.dtype) if on_cpu else value
+
+
 def _conv_bad(**keywords: Any) -> tuple[Bad, ...]:
     """What every convolution refuses; with `keywords` the call would be right but for what is given."""
 
@@ -56,7 +61,7 @@ def _conv_bad(**keywords: Any) -> tuple[Bad, ...]:
         tensors = {"x": ones(1, 2, 5, 5), "weight": ones(2, 2, 3, 3), "bias": ones(2)}
         tensors.update({k: v for k, v in given.items() if k in tensors})
         changed = {**keywords, **{k: v for k, v in given.items() if k not in tensors}}
-        return Bad(name, lambda op: op(*tensors.values(), **changed), error, says)
+        return Bad(name, lambda op: op(*map(here, tensors.values()), **changed), error, says)
 
     double = ones(2, 2, 3, 3, dtype=torch.float64)
     return (
@@ -107,10 +112,6 @@ def _masked_bad(with_splits: bool) -> tuple[Bad, ...]:
     )
 
 
-def _native_conv(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
-    return masked_conv_native.masked_conv2d(x, weight, bias, mask_type, colors, out_splits)
-
-
 def _conv_arguments(x, weight, bias=None, *, mask_type, colors=1, out_splits=1):
     return x, weight, bias, mask_type, colors, out_splits
 
@@ -131,7 +132,6 @@ def _gated_arguments(x, weight, bias=None, cond=None, *, mask_type, colors=1):
 
 MASKED = OpSpec(
     name="masked_conv2d",
-    kernel=_native_conv,
     cuda_only=(
         Registered("masked_conv2d", _conv_arguments),
         Registered("masked_conv2d_bwd_input", _bwd_input_arguments),
@@ -152,6 +152,10 @@ MASKED = OpSpec(
     large=Case(
         "large", ((2, 7, 17, 19), (16, 7, 5, 5), (16,)), {"mask_type": "B", "colors": 3, "out_splits": 2}
     ),
+    vector=Case(
+        "vector", ((2, 24, 9, 11), (48, 24, 3, 3), (48,)),
+        {"mask_type": "A", "colors": 3, "out_splits": 2},
+    ),
     draw=_masked(),
     bad=_conv_bad(mask_type="A") + _masked_bad(with_splits=True),
     claims=COMMON | {"double backward"},
@@ -159,7 +163,6 @@ MASKED = OpSpec(
     autocast="lower",
     fill={"weight": small_weight},
     ignored=_dead_taps(),
-    devices=("cpu", "cuda"),
 )  # fmt: skip
 
 GATED_MASKED = OpSpec(
@@ -178,6 +181,7 @@ GATED_MASKED = OpSpec(
     large=Case(
         "large", ((2, 7, 41, 31), (28, 7, 3, 3), (28,), (2, 28, 1, 1)), {"mask_type": "B", "colors": 3}
     ),
+    vector=Case("vector", ((2, 16, 13, 11), (80, 16, 3, 3), (80,), (2, 80, 13, 11)), {"mask_type": "B"}),
     draw=_masked(gated=True),
     bad=(
         *_conv_bad(mask_type="A"),
@@ -271,7 +275,6 @@ def _shift_spec(name: str, transposed: bool) -> OpSpec:
         autocast="lower",
         fill={"weight": small_weight},
         plain=_plain_transpose if transposed else None,
-        devices=("cpu", "cuda"),
     )
 
 

@@ -2,8 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <tuple>
+
 #include "emulation/bind.h"
 #include "emulation/tests/faulty.h"
+#include "emulation/tests/workload_checks.h"
 #include "emulation/tests/workloads.h"
 
 namespace py = pybind11;
@@ -75,6 +78,16 @@ PYBIND11_MODULE(_emulation_tests, m) {
         uniforms(at<float>(y), seed, first_image, images, pixel, draws, nullptr);
       },
       no_gil);
+  m.def(
+      "check_workloads",
+      [] {
+        std::vector<std::tuple<std::string, double, double>> results;
+        for (const CheckResult& check : check_workloads()) {
+          results.emplace_back(check.name, check.error, check.tolerance);
+        }
+        return results;
+      },
+      no_gil, "(name, error, allowed) of every check that also runs on a GPU.");
   m.def("faulty_names", faulty_names);
   m.def(
       "run_faulty",

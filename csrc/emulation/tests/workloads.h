@@ -1,5 +1,6 @@
-// Kernels that are right, one for each thing the emulation does; see workloads.cu and
-// tensor_workloads.cu. Arrays are row-major.
+// Kernels that are right, one for each thing the emulation does; see workloads.cu, tensor_workloads.cu
+// and primitive_workloads.cu. They also run on a GPU, as the test of what the emulation takes for
+// granted (workload_checks.h). Arrays are row-major.
 #pragma once
 #include <cstdint>
 
@@ -30,5 +31,21 @@ void functions(const float* x, float* y, int n, cudaStream_t stream);
 // y (images, draws): philox_uniform of one pixel.
 void uniforms(float* y, uint64_t seed, int64_t first_image, int images, unsigned pixel, int draws,
               cudaStream_t stream);
+
+// The rest are single primitives, whose results are spelt out lane by lane in workload_checks.cu.
+// out (3, 4, 32): widths 32, 8 and 2; __shfl_sync, _xor (5), _up (3), _down (3) of 100 + lane.
+void shuffles(int* out, cudaStream_t stream);
+// out (2, 32, 4): registers of ldmatrix_x4 and ldmatrix_x4_trans from rows (32, 8), 16-bit.
+void ldmatrix(const void* rows, uint32_t* out, cudaStream_t stream);
+// d (32, 4) += a (32, 4) b (32, 2): the registers of one mma; format "bf16", "fp16" or "tf32".
+void mma(const char* format, const uint32_t* a, const uint32_t* b, float* d, cudaStream_t stream);
+// 896 bytes through cp.async of 4, 8 and 16 bytes.
+void copies(const unsigned char* in, unsigned char* out, cudaStream_t stream);
+// out (5, n): round_tf32, split_tf32 (2), pack_bf16, pack_fp16.
+void conversions(const float* x, uint32_t* out, int n, cudaStream_t stream);
+// largest and smallest: of themselves and x; sum += x; the x go through *held, and those pushed out are
+// added to *total.
+void atomics(const int* x, int n, int* largest, int* smallest, float* sum, int* held, int* total,
+             cudaStream_t stream);
 
 }  // namespace genfast::emulation_tests
