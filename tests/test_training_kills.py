@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import multiprocessing
 import random
 import signal
 import time
@@ -12,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from training_runs import assert_same_run, config, start
@@ -28,8 +28,6 @@ SETTINGS: dict[str, Any] = {
     "early_stopping": 100,
     "accumulate": 2,
 }
-
-IMPORTED_ON_THE_WAY = ("torch._dynamo", "sklearn.datasets", "safetensors.torch", "tomli_w", "tqdm")
 
 
 def life(run_dir: Path, settings: dict[str, Any], saved: Connection) -> None:
@@ -54,11 +52,8 @@ def live(
     run_dir: Path, settings: dict[str, Any], saves: int | None, seconds: float
 ) -> tuple[int | None, list[int]]:
     """One life, killed `seconds` after so many saves, or never -> its exit code, the steps it saved."""
-    # Forked from a process that has everything imported: a life begins within milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training_runs", *IMPORTED_ON_THE_WAY])
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=life, args=(run_dir, settings, writer))
+    reader, writer = forked.context().Pipe(duplex=False)
+    process = forked.context().Process(target=life, args=(run_dir, settings, writer))
     process.start()
     writer.close()
     steps = []
