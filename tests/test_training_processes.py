@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,21 +28,19 @@ COMMAND = ["gated-pixelcnn", "--channels", "4", "--layers", "2", "--device", "cp
 OPTIONS = [*COMMAND, "--levels", "2", "--conditional", "--batch-size", "120", "--sample-every", "0"]
 
 
-def torchrun(processes: int, *arguments: str, wait: bool = True) -> Any:
-    """`torchrun --nproc-per-node N -m genfast ...`, its standard error with its output."""
+def torchrun(processes: int, *arguments: str) -> tuple[int, str]:
+    """`torchrun --nproc-per-node N -m genfast ...` -> its exit code, all that was printed."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launch, "-m", "genfast", *arguments]
-    process = subprocess.Popen(
-        command,
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "genfast", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
     )
-    if not wait:
-        return process
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
+    return done.returncode, done.stdout
 
 
 def losses(run_dir: Path) -> np.ndarray[Any, Any]:
@@ -142,45 +139,63 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error() -> None:
         Batches(load("digits"), config(batch_size=64, accumulate=3), processes)
 
 
-def failing(rank: int, port: int, broken: int, out: Path, told: Connection) -> None:
-    """One of two processes; of these, number `broken` fails: 1 in its third step, 0 as it writes."""
-    torch.set_num_threads(1)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    os.environ.update(shared, RANK=str(rank))
+def two(work: Callable[..., None], *arguments: Any) -> tuple[list[BaseProcess], list[Connection]]:
+    """Two processes joined by hand: torchrun would kill the one that is left when the other ends.
 
-    def fail() -> NoReturn:
-        raise OSError(28, "No space left on device", "there")
-
-    try:
-        with Processes.from_environment("cpu") as processes:
-            trainer = Trainer.start(config(), out, quiet=True, processes=processes)
-            take = trainer.batches.parts
-            if rank == broken == 1:
-                trainer.batches.parts = lambda step: fail() if step == 2 else take(step)  # type: ignore
-            if rank == broken == 0:
-                trainer._write = fail  # type: ignore[method-assign]
-            trainer.run()
-    except Exception as error:
-        told.send(repr(error))
-
-
-@pytest.mark.parametrize("broken", [0, 1])
-def test_an_error_on_one_process_ends_all(tmp_path: Path, broken: int) -> None:
-    """Without torchrun, which would kill the one that is left."""
+    Each calls work(tell, processes, *arguments); an error is told too, and ends it.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     pipes = [forked.context().Pipe(duplex=False) for _ in range(2)]
     both = [
-        forked.context().Process(target=failing, args=(rank, port, broken, tmp_path, pipes[rank][1]))
+        forked.context().Process(target=_joined, args=(rank, port, pipes[rank][1], work, *arguments))
         for rank in range(2)
     ]
     for process in both:
         process.start()
-    told = []
-    for process, (reader, _) in zip(both, pipes, strict=True):
-        assert reader.poll(60), "it still waits"
-        told.append(reader.recv())
+    for _, writer in pipes:
+        writer.close()
+    return list(both), [reader for reader, _ in pipes]
+
+
+def _joined(rank: int, port: int, told: Connection, work: Callable[..., None], *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ.update(shared, RANK=str(rank))
+    try:
+        with Processes.from_environment("cpu") as processes:
+            work(told.send, processes, *arguments)
+    except Exception as error:
+        told.send(repr(error))
+
+
+def hear(reader: Connection) -> Any:
+    """The next thing that a process tells."""
+    assert reader.poll(60), "it still waits"
+    return reader.recv()
+
+
+def failing(tell: Callable[[Any], None], processes: Processes, broken: int, out: Path) -> None:
+    """Number `broken` of the two fails: 1 in its third step, 0 as it writes."""
+
+    def fail() -> NoReturn:
+        raise OSError(28, "No space left on device", "there")
+
+    trainer = Trainer.start(config(), out, quiet=True, processes=processes)
+    take = trainer.batches.parts
+    if processes.rank == broken == 1:
+        trainer.batches.parts = lambda step: fail() if step == 2 else take(step)  # type: ignore
+    if processes.rank == broken == 0:
+        trainer._write = fail  # type: ignore[method-assign]
+    trainer.run()
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_an_error_on_one_process_ends_all(tmp_path: Path, broken: int) -> None:
+    both, readers = two(failing, broken, tmp_path)
+    told = [hear(reader) for reader in readers]
+    for process in both:
         process.join(60)
         assert process.exitcode == 0
     full = "OSError(28, 'No space left on device')"
@@ -190,24 +205,26 @@ def test_an_error_on_one_process_ends_all(tmp_path: Path, broken: int) -> None:
     assert Trainer.resume(tmp_path, quiet=True).step == 0
 
 
-def test_ctrl_c_stops_all_at_one_step_with_a_checkpoint(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = torchrun(2, "train", *OPTIONS, "--epochs", "100000", "--out", str(out), wait=False)
-    seen = _until(process.stdout, "epoch 2, step 20")
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "genfast: interrupted at step" in output, "\n".join(seen) + output
-    step = int(re.findall(r"interrupted at step (\d+)", output)[0])
-    assert len(losses(out)) == step >= 20
+def interrupted(tell: Callable[[Any], None], processes: Processes, out: Path) -> None:
+    trainer = Trainer.start(config(epochs=100_000), out, quiet=True, processes=processes)
+    step = trainer.log.step
+
+    def step_and_tell(number: int, *rest: Any) -> None:
+        step(number, *rest)
+        if number == 5:
+            tell("begun")
+
+    trainer.log.step = step_and_tell  # type: ignore[method-assign]
+    tell((trainer.run(), trainer.step))
 
 
-def _until(lines: Any, start_of_line: str, seconds: float = 60) -> Sequence[str]:
-    seen: list[str] = []
-    end = time.monotonic() + seconds
-    for line in lines:
-        seen.append(line)
-        if line.startswith(start_of_line):
-            return seen
-        assert time.monotonic() < end, seen
-    raise AssertionError(seen)
+def test_ctrl_c_on_one_process_stops_all_at_one_step(tmp_path: Path) -> None:
+    both, readers = two(interrupted, tmp_path)
+    assert [hear(reader) for reader in readers] == ["begun", "begun"]
+    assert both[1].pid is not None
+    os.kill(both[1].pid, signal.SIGINT)  # not the one that writes
+    told = [hear(reader) for reader in readers]
+    assert told[0] == told[1]
+    finished, step = told[0]
+    assert not finished
+    assert len(losses(tmp_path)) == step >= 5
