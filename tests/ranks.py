@@ -26,7 +26,7 @@ def run_ranks(world: int, arguments: list[str]) -> list[str]:
         for r in range(world)
     ]
     try:
-        outputs = [process.communicate(timeout=120) for process in processes]
+        outputs = [process.communicate(timeout=300) for process in processes]
     finally:
         for process in processes:
             process.kill()
