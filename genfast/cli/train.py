@@ -136,4 +136,6 @@ def _device_of(out: Path) -> str:
     from genfast.training.checkpoint import CHECKPOINT, read_checkpoint
     from genfast.training.config import TrainConfig
 
-    return TrainConfig.from_dict(read_checkpoint(out / CHECKPOINT).description["config"]).device
+    return TrainConfig.from_dict(
+        read_checkpoint(out / CHECKPOINT, "history.").description["config"]
+    ).device

@@ -120,7 +120,10 @@ class TrainConfig:
     )
     compile: bool = _setting(False, "compile the loss by torch.compile")
     threads: int | None = _setting(
-        None, "CPU threads of a process (default: torch's number at the start of the run)", above=0
+        None,
+        "CPU threads of a process (default: torch's number at the start of the run)",
+        above=0,
+        at_most=4096,
     )
 
     sample_every: int = _setting(1, "epochs between sample grids; 0 draws none", at_least=0)

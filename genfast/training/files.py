@@ -53,6 +53,15 @@ def open_atomically(path: str | Path) -> Iterator[IO[bytes]]:
         raise OSError(error.errno, f"cannot write: {reason}", str(path)) from error
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `open_atomically` was writing there when its program was killed.
+
+    Only for a folder that nobody else writes to.
+    """
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as JSON, indented, atomically."""
     write_atomically(path, json.dumps(value, indent=2) + "\n")

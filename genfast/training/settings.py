@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
@@ -95,7 +96,8 @@ def declare(
     """
     kinds: list[type] = []
     choices: tuple[str, ...] = ()
-    is_union = get_origin(hint) is not Literal and get_args(hint)
+    # `int | None` has another origin than `Literal["a"] | None`.
+    is_union = get_origin(hint) in (Union, types.UnionType)
     for part in get_args(hint) if is_union else (hint,):
         if get_origin(part) is Literal:
             choices = get_args(part)

@@ -29,6 +29,7 @@ from genfast.training.config import TrainConfig
 from genfast.training.config_files import CONFIG, write_config
 from genfast.training.distributed import Processes
 from genfast.training.evaluate import evaluate
+from genfast.training.files import remove_leftovers
 from genfast.training.grids import sample_grid
 from genfast.training.history import History
 from genfast.training.images import save_png
@@ -119,7 +120,7 @@ class Trainer:
         trainer = cls(config, run_dir, data, model, processes, quiet)
         trainer.save()  # at once: an unwritable folder shows now, and a run can always be resumed
         if processes.is_main:
-            for pattern in (ckpt.BEST, "samples/step-*.png", "tensorboard/events.*"):
+            for pattern in (ckpt.BEST, "samples/step-*.png", "tensorboard/events.*", ".*.tmp"):
                 for old in run_dir.glob(pattern):
                     old.unlink()
         return trainer
@@ -141,6 +142,9 @@ class Trainer:
         processes = processes or Processes.alone(run.config.device)
         trainer = cls(run.config, run.path.parent, run.load_data(), run.model, processes, quiet)
         trainer.state.unpack(run.checkpoint, run.path)
+        if processes.is_main:
+            for folder in (trainer.run_dir, trainer.run_dir / "samples"):
+                remove_leftovers(folder)
         return trainer
 
     @property

@@ -18,7 +18,8 @@ class Average:
     >>> weights = torch.nn.Linear(1, 1, bias=False)
     >>> average = Average(weights, decay=0.75)
     >>> for value in (0.0, 4.0):
-    ...     torch.nn.init.constant_(weights.weight, value).requires_grad_() and average.update(weights)
+    ...     _ = torch.nn.init.constant_(weights.weight, value)
+    ...     average.update(weights)
     >>> average.model.weight.item()
     1.0
     """
