@@ -55,6 +55,7 @@ bench: $(VENV)/.dev-installed
 report: $(VENV)/.dev-installed
 	$(BIN)/python -m genfast.benchmarks.report
 	$(BIN)/python tests/contract.py
+	$(BIN)/python tests/training_tables.py
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
