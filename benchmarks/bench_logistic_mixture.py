@@ -23,13 +23,22 @@ def published_form(params: Tensor, x: Tensor) -> Tensor:
     """log p of every pixel as published: every branch computed for every element, then chosen from."""
     logits, means, log_scales, x = _colour_components(params, x)
     centered, inverse = x - means, torch.exp(-log_scales)
-    plus, minus, middle = (centered + 1 / 255) * inverse, (centered - 1 / 255) * inverse, centered * inverse
+    plus, minus, middle = (
+        (centered + 1 / 255) * inverse,
+        (centered - 1 / 255) * inverse,
+        centered * inverse,
+    )
     delta = torch.sigmoid(plus) - torch.sigmoid(minus)
     density = middle - log_scales - 2 * F.softplus(middle) - math.log(127.5)
     inner = torch.where(delta > 1e-5, torch.log(delta.clamp(min=1e-12)), density)
     upper = torch.where(x > 0.999, -F.softplus(minus), inner)
     log_probs = torch.where(x < -0.999, plus - F.softplus(plus), upper)
     return torch.logsumexp(log_probs.sum(1) + F.log_softmax(logits, 1), 1)
+
+
+def published_in_fp32(params: Tensor, x: Tensor) -> Tensor:
+    """In 16 bits the published form is far off; autocast would compute it in fp32."""
+    return published_form(params.float(), x.float()).to(params.dtype)
 
 
 def _colour_components(params: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -51,7 +60,7 @@ def logistic_mixture_log_prob(device: str, quick: bool) -> Iterator[Case]:
 def _params(generator: torch.Generator) -> Tensor:
     """Like those of a trained model: scales of some levels."""
     params = torch.randn(BATCH, 10 * MIXTURES, SIZE, SIZE, generator=generator)
-    params[:, MIXTURES:].unflatten(1, (3, 3, MIXTURES))[:, :, 1] -= 2
+    params[:, MIXTURES:].unflatten(1, (3, 3, MIXTURES))[:, :, 1] -= 1
     return params
 
 
@@ -74,6 +83,7 @@ def _log_prob(
         return Side(lambda params, x: log_prob(params, x.view(dtype).to(params.dtype)))
 
     exact = partial(reference.logistic_mixture_log_prob, mode=mode)
+    published = published_form if dtype is torch.float32 else published_in_fp32
     return Case(
         op="logistic_mixture_log_prob",
         variant=("channels-last" if layout == torch.channels_last else "NCHW") + f", {mode}",
@@ -81,7 +91,7 @@ def _log_prob(
         shape=(BATCH, 10 * MIXTURES, SIZE, SIZE),
         inputs=inputs,
         sides={
-            "eager": side(published_form if mode == "reference" else exact),
+            "eager": side(published if mode == "reference" else exact),
             "genfast": side(partial(ops.logistic_mixture_log_prob, mode=mode)),
         },
         reference=side(exact),
@@ -89,6 +99,9 @@ def _log_prob(
         bytes={FORWARD: nbytes, TRAINING: 3 * nbytes},
         bound={FORWARD: bound, TRAINING: bound},
         reach=REACH if reach else {},
+        # A boundary of a narrow bin magnifies the last bit of its distance from the mean: whose largest
+        # error that makes is luck.
+        slack_ulps=4.0,
     )
 
 

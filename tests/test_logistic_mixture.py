@@ -68,7 +68,7 @@ def test_probabilities_of_a_mixture_sum_to_1(isa: str, dtype: torch.dtype) -> No
 @pytest.mark.parametrize("mixtures", [1, 3])
 @pytest.mark.parametrize("log_scale", [-7.0, -1.0])
 def test_probabilities_of_all_colours_sum_to_1(isa: str, mixtures: int, log_scale: float) -> None:
-    """64 colours of 4 levels each: the coupling of the means leaves the joint distribution normalised."""
+    """64 colours of 4 levels each: coupled means leave the joint distribution normalised."""
     params = torch.randn(1, 10 * mixtures, 1, 1, generator=torch.Generator().manual_seed(mixtures))
     params[:, mixtures:].unflatten(1, (3, 3, mixtures))[:, :, 1] += log_scale
     colors = torch.tensor(list(itertools.product(level_values(4).tolist(), repeat=3)))
@@ -114,7 +114,7 @@ def test_far_tails(isa: str, levels: int, scales_away: float, log_scale: float) 
 
 
 def test_a_level_survives_rounding_to_16_bits() -> None:
-    """"exact" takes the nearest level; bf16 keeps 256 of them apart."""
+    """ "exact" takes the nearest level; bf16 keeps 256 of them apart."""
     params = torch.randn(1, 30, 16, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
     x = level_values(256, torch.float32).view(1, 1, 16, 16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -160,7 +160,11 @@ def published_log_prob(params: Tensor, x: Tensor) -> Tensor:
     batch, colors, height, width = x.shape
     mixtures = params.shape[1] // (10 if colors == 3 else 3)
     logits = params[:, :mixtures].permute(0, 2, 3, 1)
-    rest = params[:, mixtures:].reshape(batch, colors, -1, mixtures, height, width).permute(0, 4, 5, 1, 2, 3)
+    rest = (
+        params[:, mixtures:]
+        .reshape(batch, colors, -1, mixtures, height, width)
+        .permute(0, 4, 5, 1, 2, 3)
+    )
     means, log_scales = rest[:, :, :, :, 0], rest[:, :, :, :, 1].clamp(min=-7)
     pixels = x.permute(0, 2, 3, 1)[..., None]
     if colors == 3:
@@ -170,7 +174,11 @@ def published_log_prob(params: Tensor, x: Tensor) -> Tensor:
         shift = [torch.zeros_like(blue_shift), c[:, :, :, 0] * red, blue_shift]
         means = means + torch.stack(shift, 3)
     centered, inverse = pixels - means, torch.exp(-log_scales)
-    plus, minus, middle = (centered + 1 / 255) * inverse, (centered - 1 / 255) * inverse, centered * inverse
+    plus, minus, middle = (
+        (centered + 1 / 255) * inverse,
+        (centered - 1 / 255) * inverse,
+        centered * inverse,
+    )
     delta = torch.sigmoid(plus) - torch.sigmoid(minus)
     density = middle - log_scales - 2 * F.softplus(middle, threshold=60) - math.log(127.5)
     inner = torch.where(delta > 1e-5, torch.log(delta.clamp(min=1e-12)), density)
@@ -284,7 +292,9 @@ def draw(params: Tensor, count: int, colors: int, levels: int) -> Tensor:
 @pytest.mark.parametrize("levels", [2, 16, 256])
 def test_grey_draws_have_the_right_distribution(isa: str, levels: int) -> None:
     means = torch.tensor([[-1.1, -0.5, 0.0, 0.8]])
-    params = grey_params(means, torch.tensor([[-2.0, -3.0, -1.0, -7.0]]), torch.tensor([[0.0, 1, 0.5, -1]]))
+    params = grey_params(
+        means, torch.tensor([[-2.0, -3.0, -1.0, -7.0]]), torch.tensor([[0.0, 1, 0.5, -1]])
+    )
     counts = torch.bincount(draw(params, 200_000, 1, levels)[0], minlength=levels).double()
     x = level_values(levels).view(1, 1, 1, levels)
     wide = params.double().expand(-1, -1, 1, levels)

@@ -78,8 +78,8 @@ GENFAST_INLINE Exponential exp_parts(Vec x) {
 GENFAST_INLINE Vec value(Exponential e) { return e.scale * e.fraction + e.scale; }
 GENFAST_INLINE Vec minus_one(Exponential e) { return e.scale * e.fraction + (e.scale - 1.0f); }
 
-// log(x) of normal positive numbers (Cephes' logf): x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), a
-// polynomial of degree 8 in f. A NaN stays one.
+// log(x) of normal positive numbers (Cephes' logf): x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)),
+// a polynomial of degree 8 in f. A NaN stays one.
 GENFAST_INLINE Vec log_normal(Vec x) {
   const IVec n = (bits(x) - 0x3f3504f3) >> 23;
   const Vec f = from_bits(bits(x) - (n << 23)) - 1.0f, square = f * f;

@@ -1,6 +1,5 @@
 // The arithmetic of a mixture component, on CPU and CUDA alike: V is a vector of pixels or the number of
-// one. Include after the definitions of constant<V>, exp_of, log_of (of normal positive numbers),
-// tanh_of, exponential_decay, nearest, at_least, at_most and absolute.
+// one. Include after term_math_cpu.h or term_math_cuda.h, which define the functions that it builds on.
 //
 // Let b and -a be the distances, in scales, of the mean below a bin's lower and above its upper
 // boundary.

@@ -97,8 +97,8 @@ def differentiable(
     """The op with a gradient.
 
     Args:
-        op: a registered op with one output, or with two if it `keeps` something. It is never given a way round the dispatcher: under vmap
-            or compilation there is no pointer to take.
+        op: a registered op with one output, or with two if it `keeps` something. It is never given a
+            way round the dispatcher: under vmap or compilation there is no pointer to take.
         backward: called as `backward(needs, grad, *arguments)`, where `needs` says argument by argument
             whether a gradient is wanted; returns one gradient (or None) an argument. It must itself
             be made of differentiable functions, so that double backward is right.

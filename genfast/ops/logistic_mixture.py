@@ -33,8 +33,8 @@ def logistic_mixture_log_prob(
         params: (N, 10K, H, W) for colour: K logits, then for each colour K means, K log-scales and K
             coefficients (c_0, c_1 and c_2 lie with red, green and blue). (N, 3K, H, W) for grey: logits,
             means, log-scales. Any strides; fp32, fp64, bf16 or fp16.
-        x: (N, 3, H, W) or (N, 1, H, W), levels 2i / (levels - 1) - 1 in [-1, 1], of the dtype of `params`
-            (under torch.autocast of any). "exact" takes the nearest level, so that values rounded to 16
+        x: (N, 3, H, W) or (N, 1, H, W), levels 2i / (levels - 1) - 1 in [-1, 1], of the dtype of
+            `params` (under torch.autocast of any). "exact" takes the nearest level, so that values rounded to 16
             bits still are what they stand for. It gets no gradient: a level is no continuous quantity.
         levels: how many values a colour can take, 2 to 65536.
         mode: "exact", whose probabilities sum to 1 over the levels, or "reference", which has the
@@ -200,5 +200,7 @@ def _double_backward(
     return grad_of_grad, None, grad_of_params.to(params.dtype), None, None, None
 
 
-_log_prob = _native.differentiable(native.log_prob_op, _backward, "LogisticMixtureLogProb", keeps=True)
-_gradient = _native.differentiable(native.gradient_op, _double_backward, "LogisticMixtureLogProbBackward")
+_log_prob = _native.differentiable(native.log_prob_op, _backward, "LogisticMixture", keeps=True)
+_gradient = _native.differentiable(
+    native.gradient_op, _double_backward, "LogisticMixtureLogProbBackward"
+)

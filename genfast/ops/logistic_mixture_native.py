@@ -26,9 +26,7 @@ def arithmetic(params: Tensor) -> torch.dtype:
     return torch.float64 if params.dtype == torch.float64 else torch.float32
 
 
-def _options(
-    params: Tensor, colors: int, levels: int, flag: bool
-) -> tuple[int, int, int, int, bool]:
+def _options(params: Tensor, colors: int, levels: int, flag: bool) -> tuple[int, int, int, int, bool]:
     mixtures = params.shape[-3] // channels_of_component(colors)
     return _native.DTYPES[params.dtype], colors, mixtures, levels, flag
 
@@ -108,7 +106,12 @@ def _empty_sample(params: Tensor, uniforms: Tensor, levels: int, quantize: bool)
 
 
 def _sample_kernel(
-    params: Tensor, uniforms: Tensor, levels: int, quantize: bool, kernel: Callable[..., None], *place: int
+    params: Tensor,
+    uniforms: Tensor,
+    levels: int,
+    quantize: bool,
+    kernel: Callable[..., None],
+    *place: int,
 ) -> Tensor:
     x = _empty_sample(params, uniforms, levels, quantize)
     kernel(

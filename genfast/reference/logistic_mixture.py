@@ -71,7 +71,7 @@ def _components(params: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _log_prob_of_level(x: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
-    """The logistic distribution's mass between the level's boundaries, or beyond for the outer levels."""
+    """The mass between the level's boundaries, half a level away, or beyond for the outer levels."""
     level, scales = _level(x, levels), log_scales.exp()
     a = ((2 * level - levels + 2) / (levels - 1) - means) / scales
     b = ((2 * level - levels) / (levels - 1) - means) / scales
@@ -89,6 +89,6 @@ def _published_log_prob(x: Tensor, means: Tensor, log_scales: Tensor, levels: in
 
 
 def _log_mass(a: Tensor, b: Tensor, width: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """log(sigmoid(a) - sigmoid(b)) where a - b = width, without cancellation; b = -inf, a = inf outside."""
+    """log(sigmoid(a) - sigmoid(b)) without cancellation, where a - b = width; of an outer level's, all."""
     inner = torch.log(-torch.expm1(-width)).masked_fill(first | last, 0)
     return inner + F.logsigmoid(a).masked_fill(last, 0) + F.logsigmoid(-b).masked_fill(first, 0)

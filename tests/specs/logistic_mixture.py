@@ -53,8 +53,8 @@ def _bad(second: str, grey: int, colour: int) -> tuple[Bad, ...]:
     return (
         Bad("params_type", lambda op: op([1.0], x), TypeError, ("params must be", "list")),
         Bad("params_integer", lambda op: op(p.long(), x), TypeError, ("params ", "torch.int64")),
-        Bad("params_dims", lambda op: op(p[0], x), ValueError, ("params ", "4 dimensions", "(10, 3, 3)")),
-        Bad("params_channels", lambda op: op(ones(2, 12, 3, 3), x), ValueError, ("params ", "10K", "12")),
+        Bad("params_dims", lambda op: op(p[0], x), ValueError, ("params ", "4 dim", "(10, 3, 3)")),
+        Bad("params_channels", lambda op: op(ones(2, 12, 3, 3), x), ValueError, ("params ", "10K")),
         Bad("params_none", lambda op: op(ones(2, 0, 3, 3), x), ValueError, ("params ", "(2, 0, 3, 3)")),
         Bad(
             "params_grey", lambda op: op(p, ones(2, grey, 3, 3)),
@@ -97,7 +97,7 @@ def _arithmetic(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _evidence(params: Tensor, x: Tensor) -> Tensor:
+def _evidence(x: Tensor) -> Tensor:
     return _arithmetic(torch.ones_like(x[:, :1]).expand(-1, 2, -1, -1))
 
 
@@ -128,12 +128,14 @@ LOG_PROB = OpSpec(
     registered=(
         Registered(
             "logistic_mixture_log_prob",
-            lambda params, x, levels=256, mode="exact": (params, _arithmetic(x), levels, mode == "exact"),
+            lambda params, x, levels=256, mode="exact": (
+                params, _arithmetic(x), levels, mode == "exact",
+            ),
         ),
         Registered(
             "logistic_mixture_log_prob_bwd",
             lambda params, x, levels=256, mode="exact": (
-                _arithmetic(x[:, 0]), _evidence(params, x), params, _arithmetic(x), levels, mode == "exact",
+                _arithmetic(x[:, 0]), _evidence(x), params, _arithmetic(x), levels, mode == "exact",
             ),
         ),
     ),
