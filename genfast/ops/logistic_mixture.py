@@ -34,8 +34,9 @@ def logistic_mixture_log_prob(
             coefficients (c_0, c_1 and c_2 lie with red, green and blue). (N, 3K, H, W) for grey: logits,
             means, log-scales. Any strides; fp32, fp64, bf16 or fp16.
         x: (N, 3, H, W) or (N, 1, H, W), levels 2i / (levels - 1) - 1 in [-1, 1], of the dtype of
-            `params` (under torch.autocast of any). "exact" takes the nearest level, so that values rounded to 16
-            bits still are what they stand for. It gets no gradient: a level is no continuous quantity.
+            `params` (under torch.autocast of any). "exact" takes the nearest level, so that values
+            rounded to 16 bits still are what they stand for. It gets no gradient: a level is no
+            continuous quantity.
         levels: how many values a colour can take, 2 to 65536.
         mode: "exact", whose probabilities sum to 1 over the levels, or "reference", which has the
             approximations of the published code: x as it is, edges at |x| > 0.999, and below a

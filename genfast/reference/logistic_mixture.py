@@ -89,6 +89,6 @@ def _published_log_prob(x: Tensor, means: Tensor, log_scales: Tensor, levels: in
 
 
 def _log_mass(a: Tensor, b: Tensor, width: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """log(sigmoid(a) - sigmoid(b)) without cancellation, where a - b = width; of an outer level's, all."""
+    """log(sigmoid(a) - sigmoid(b)) without cancellation, where a - b = width, or all beyond a or b."""
     inner = torch.log(-torch.expm1(-width)).masked_fill(first | last, 0)
     return inner + F.logsigmoid(a).masked_fill(last, 0) + F.logsigmoid(-b).masked_fill(first, 0)
