@@ -149,7 +149,7 @@ class OpsOnDevice:
 
         wanted = call.spec.differentiable(case)
         y, *gradients = forward_backward(function, tensors, case.keywords, wanted)
-        assert y.dtype == (torch.bfloat16 if call.spec.autocast == "lower" else dtype)
+        assert y.dtype == call.spec.under_autocast(dtype)
         for i, gradient in zip(wanted, gradients, strict=True):
             assert gradient.dtype == dtype, call.spec.arguments[i]
         exact = call.spec.reference(*in_fp64(tensors), **case.keywords)

@@ -10,6 +10,7 @@ import torch
 import torch._dynamo.testing
 from checks import assert_close, forward_backward, in_fp64, normal_like
 from contract import over_cases, over_ops, proves
+from opspec import DIFFERENTIABLE
 from specs.base import Case, OpSpec
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def test_vmap(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
 
 
 @may_loop
-@proves("vmap", every_case=True)
+@proves("vmap", given="backward", every_case=True)
 def test_vmap_of_the_gradient(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
     """Per-sample gradients, as differential privacy takes them."""
     wanted = tuple(spec.differentiable(case))
@@ -95,7 +96,7 @@ def test_vmap_of_the_gradient(spec: OpSpec, case: Case, dtype: torch.dtype) -> N
 
 
 @may_loop
-@over_cases()
+@over_cases(DIFFERENTIABLE)
 def test_gradient_of_vmap(spec: OpSpec, case: Case) -> None:
     wanted = spec.differentiable(case)
     dims = tuple(None if shape is None else 0 for shape in case.shapes)
@@ -112,7 +113,7 @@ def test_gradient_of_vmap(spec: OpSpec, case: Case) -> None:
 
 
 @may_loop
-@over_ops()
+@over_ops(DIFFERENTIABLE)
 def test_second_derivatives_of_torch_func(spec: OpSpec) -> None:
     """jacrev of jacrev: vmap of the backward's backward."""
     case = spec.cases[0]
@@ -181,10 +182,7 @@ def test_fullgraph_with_dynamic_shapes(spec: OpSpec) -> None:
     # Sizes that are equal at first are taken for equal for ever, hence primes; and torch's convolution
     # itself is compiled apart for batches of less than 16.
     for batch, grow in ((19, 10), (29, 20), (17, 26)):
-        shape = case.shapes[0]
-        sizes = (batch, *shape[1:2], *(n + grow for n in shape[2:]))
-        grown = Case("grown", (sizes, *case.shapes[1:]), case.keywords)
-        check_compiled(spec, grown, torch.float32, compiled)
+        check_compiled(spec, spec.resized(case, batch, grow), torch.float32, compiled)
     assert counter.frame_count <= 2  # with gradients, and without
 
 
@@ -198,11 +196,10 @@ def test_export(spec: OpSpec, dtype: torch.dtype) -> None:
 
     tensors = tuple(spec.tensors(case, dtype))
     any_batch = {0: torch.export.Dim("batch")}
-    dynamic = (any_batch, *(None for _ in tensors[1:]))
+    dynamic = (any_batch, *(any_batch if name in spec.tied else None for name in spec.arguments[1:]))
     program = torch.export.export(Model(), tensors, dynamic_shapes={"tensors": dynamic})
     for batch in (2, 5):
-        shapes = ((batch, *case.shapes[0][1:]), *case.shapes[1:])
-        inputs = spec.tensors(Case("batch", shapes, case.keywords), dtype)
+        inputs = spec.tensors(spec.resized(case, batch), dtype)
         assert_close(program.module()(*inputs), spec.op(*inputs, **case.keywords).double())
     called = {str(node.target) for node in program.graph.nodes}
     for registered in spec.registered[:1]:
@@ -216,7 +213,7 @@ def test_export(spec: OpSpec, dtype: torch.dtype) -> None:
 def test_autocast(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
     """The dtype of the result, and gradients in the dtype of their arguments."""
     tensors, wanted = spec.tensors(case, dtype), spec.differentiable(case)
-    expected = torch.bfloat16 if spec.autocast == "lower" and dtype is not torch.float64 else dtype
+    expected = spec.under_autocast(dtype)
 
     def function(*given, **keywords):
         with torch.autocast("cpu", torch.bfloat16):
@@ -241,6 +238,6 @@ def test_autocast_takes_mixed_dtypes(spec: OpSpec) -> None:
         spec.op(*tensors, **case.keywords)
     with torch.autocast("cpu", torch.bfloat16):
         y = spec.op(*tensors, **case.keywords)
-    assert y.dtype is torch.bfloat16
+    assert y.dtype is spec.under_autocast(torch.bfloat16)
     exact = spec.reference(*in_fp64(tensors), **case.keywords)
     assert (y.double() - exact).abs().max() <= 0.06 * (1 + exact.abs().max())
