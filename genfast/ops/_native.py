@@ -112,7 +112,8 @@ def differentiable(
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         kept = (output[1],) if keeps else ()
-        ctx.mark_non_differentiable(*kept)
+        if keeps:
+            ctx.mark_non_differentiable(*kept)
         ctx.save_for_backward(*kept, *(a for a in inputs if isinstance(a, Tensor)))
         ctx.others = tuple(None if isinstance(a, Tensor) else (a,) for a in inputs)
 
