@@ -7,9 +7,7 @@ benchmarks.json, benchmarks.png, results.json and run/, the training run itself.
 from __future__ import annotations
 
 import datetime
-import io
 import json
-import math
 import platform
 from collections.abc import Callable
 from importlib import metadata
@@ -22,9 +20,9 @@ from torch import Tensor
 from genfast.data import ImageData
 from genfast.data.extras import require
 from genfast.training.config import TrainConfig
+from genfast.training.curves import save_curve
 from genfast.training.evaluate import evaluate, independent_pixels
 from genfast.training.files import write_atomically, write_json
-from genfast.training.history import History
 from genfast.training.images import image_grid, save_png
 from genfast.training.report import render
 from genfast.training.trainer import Trainer, TrainingError
@@ -68,7 +66,15 @@ def run_demo(
         return False
     figures = _measure(trainer)
     _draw(trainer, out)
-    _draw_curve(trainer.history, figures, trainer.steps_per_epoch, out / "curve.png")
+    every_epoch = trainer.history.rows(
+        max(1, trainer.steps_per_epoch), figures["train_images"], trainer.steps_per_epoch
+    )
+    save_curve(
+        out / "curve.png",
+        every_epoch,
+        trainer.model.unit,
+        level=figures["independent_pixels"]["bits_per_dim"],
+    )
     results = out / "benchmarks.json"
     if benchmark(["--quick", "--json", str(results), "--plot", str(out / "benchmarks.png")]):
         raise TrainingError("the benchmarks of the demo failed; what they printed says why")
@@ -152,30 +158,3 @@ def _of_each_class(data: ImageData, count: int) -> Tensor:
     assert data.test.labels is not None
     chosen = [data.test.images[data.test.labels == c][:count] for c in range(data.num_classes)]
     return torch.cat(chosen)
-
-
-def _draw_curve(history: History, figures: dict[str, Any], steps_per_epoch: int, path: Path) -> None:
-    figure = require("matplotlib.figure", "bench").Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    epoch = max(1, steps_per_epoch)
-    rows = history.rows(epoch, figures["train_images"], steps_per_epoch)
-    epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["train_loss"] for row in rows], label="training")
-    checked = [row for row in rows if not math.isnan(row["validation_loss"])]
-    axes.plot(
-        [row["epoch"] for row in checked],
-        [row["validation_loss"] for row in checked],
-        label="validation",
-    )
-    axes.axhline(
-        figures["independent_pixels"]["bits_per_dim"],
-        color="0.5",
-        linestyle="--",
-        label="independent pixels (test)",
-    )
-    axes.set(xlabel="epoch", ylabel="bits/dim")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png", dpi=140)
-    write_atomically(path, encoded.getvalue())
