@@ -4,5 +4,6 @@
 """
 
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
+from genfast.models.autoregressive import PixelCNN as PixelCNN
 
-MODELS = {"gated-pixelcnn": GatedPixelCNN}
+MODELS = {"gated-pixelcnn": GatedPixelCNN, "pixelcnn": PixelCNN}

@@ -2,3 +2,4 @@
 
 from genfast.models.autoregressive.base import AutoregressiveModel as AutoregressiveModel
 from genfast.models.autoregressive.gated_pixelcnn import GatedPixelCNN as GatedPixelCNN
+from genfast.models.autoregressive.pixelcnn import PixelCNN as PixelCNN
