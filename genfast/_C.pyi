@@ -34,6 +34,45 @@ def gated_activation_bwd(
     dtype: int,
     threads: int,
 ) -> None: ...
+def logistic_mixture_log_prob_fwd(
+    options: tuple[int, int, int, int, bool],
+    shape: Sequence[int],
+    params: int,
+    params_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    log_prob: int,
+    log_prob_strides: Sequence[int],
+    evidence: int,
+    evidence_strides: Sequence[int],
+    threads: int,
+) -> None: ...
+def logistic_mixture_log_prob_bwd(
+    options: tuple[int, int, int, int, bool],
+    shape: Sequence[int],
+    params: int,
+    params_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    evidence: int,
+    evidence_strides: Sequence[int],
+    grad: int,
+    grad_strides: Sequence[int],
+    grad_params: int,
+    grad_params_strides: Sequence[int],
+    threads: int,
+) -> None: ...
+def logistic_mixture_sample_fwd(
+    options: tuple[int, int, int, int, bool],
+    shape: Sequence[int],
+    params: int,
+    params_strides: Sequence[int],
+    uniforms: int,
+    uniforms_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    threads: int,
+) -> None: ...
 
 # Only in a build with CUDA code.
 def gated_activation_fwd_cuda(
@@ -61,6 +100,48 @@ def gated_activation_bwd_cuda(
     grad_x_strides: Sequence[int],
     dim: int,
     dtype: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def logistic_mixture_log_prob_fwd_cuda(
+    options: tuple[int, int, int, int, bool],
+    shape: Sequence[int],
+    params: int,
+    params_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    log_prob: int,
+    log_prob_strides: Sequence[int],
+    evidence: int,
+    evidence_strides: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def logistic_mixture_log_prob_bwd_cuda(
+    options: tuple[int, int, int, int, bool],
+    shape: Sequence[int],
+    params: int,
+    params_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
+    evidence: int,
+    evidence_strides: Sequence[int],
+    grad: int,
+    grad_strides: Sequence[int],
+    grad_params: int,
+    grad_params_strides: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def logistic_mixture_sample_fwd_cuda(
+    options: tuple[int, int, int, int, bool],
+    shape: Sequence[int],
+    params: int,
+    params_strides: Sequence[int],
+    uniforms: int,
+    uniforms_strides: Sequence[int],
+    x: int,
+    x_strides: Sequence[int],
     device: int,
     stream: int,
 ) -> None: ...

@@ -18,12 +18,15 @@ def forward_backward(
 ) -> list[Tensor]:
     """The output, then the gradient of each wanted argument.
 
-    The cotangent is random (and the same for every dtype) unless given.
+    The cotangent is random (and the same for every dtype) unless given. With nothing wanted only the
+    output is returned.
     """
     inputs = [None if t is None else t.detach() for t in tensors]
     for i in wanted:
         inputs[i].requires_grad_()
     y = function(*inputs, **keywords)
+    if not wanted:
+        return [y]
     if cotangent is None:
         cotangent = normal_like(y)
     gradients = torch.autograd.grad(y, [inputs[i] for i in wanted], cotangent)

@@ -28,7 +28,8 @@ CLAIMS = {
     "vmap": "torch.vmap of the op and of its gradient equals a loop",
     "fullgraph": "torch.compile(fullgraph=True), forward and backward, sizes dynamic or not",
     "export": "torch.export gives a program with the same result, for any batch size",
-    "autocast": "follows torch.autocast: gates keep the dtype of x, convolutions lower it",
+    "autocast": "follows torch.autocast: gates keep the dtype of x, convolutions lower it, "
+    "likelihoods and draws are fp32",
     "any strides": "slices, transposes, channels-last, expanded inputs and gradients",
     "64-bit addresses": "entries more than 2^31 elements apart",
     "empty batch": "a batch of 0 gives an empty result and zero gradients",
@@ -50,14 +51,24 @@ PROOFS: dict[str, list[Proof]] = {claim: [] for claim in CLAIMS}
 
 
 def proves(
-    *claims: str, dtypes: Sequence[torch.dtype] = FLOATS, every_case: bool = False
+    *claims: str,
+    given: str | None = None,
+    dtypes: Sequence[torch.dtype] = FLOATS,
+    every_case: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Runs a test for every op that makes the claims, as test(spec, [case,] dtype)."""
+    """Runs a test for every op that makes one of the claims, as test(spec, [case,] dtype).
+
+    With `given`, only for those that make that claim too.
+    """
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         for claim in claims:
             PROOFS[claim].append(Proof(f"{test.__module__}.{test.__name__}", tuple(dtypes)))
-        claimed = [spec for spec in SPECS if spec.claims.issuperset(claims)]
+        claimed = [
+            spec
+            for spec in SPECS
+            if spec.claims.intersection(claims) and (given is None or given in spec.claims)
+        ]
         test = pytest.mark.parametrize("dtype", dtypes, ids=short)(test)
         return over_cases(claimed)(test) if every_case else over_ops(claimed)(test)
 

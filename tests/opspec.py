@@ -6,6 +6,7 @@ to draw random calls, which input it must refuse, and what it claims.
 
 from __future__ import annotations
 
-from specs import gated, masked_conv
+from specs import gated, logistic_mixture, masked_conv
 
-SPECS = (*gated.SPECS, *masked_conv.SPECS)
+SPECS = (*gated.SPECS, *logistic_mixture.SPECS, *masked_conv.SPECS)
+DIFFERENTIABLE = [spec for spec in SPECS if "backward" in spec.claims]

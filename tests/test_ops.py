@@ -15,7 +15,7 @@ from checks import (
     normal_like,
 )
 from contract import over_cases, over_ops, proves
-from opspec import SPECS
+from opspec import DIFFERENTIABLE, SPECS
 from specs.base import FLOATS, Bad, Case, OpSpec
 
 import genfast
@@ -129,7 +129,7 @@ def differentiable_call(spec: OpSpec, case: Case):
     return call, [tensors[i].requires_grad_() for i in wanted]
 
 
-@over_cases()
+@over_cases(DIFFERENTIABLE)
 def test_gradcheck(spec: OpSpec, case: Case) -> None:
     assert torch.autograd.gradcheck(*differentiable_call(spec, case))
 
@@ -157,7 +157,7 @@ def test_second_derivatives(spec: OpSpec, case: Case, dtype: torch.dtype) -> Non
         assert_close(got, true)
 
 
-@over_ops()
+@over_ops(DIFFERENTIABLE)
 def test_double_backward_is_claimed_or_refused(spec: OpSpec) -> None:
     call, inputs = differentiable_call(spec, spec.cases[0])
     gradients = torch.autograd.grad(call(*inputs).square().sum(), inputs, create_graph=True)
@@ -170,7 +170,7 @@ def test_double_backward_is_claimed_or_refused(spec: OpSpec) -> None:
     assert not refused or spec.name in refused
 
 
-@over_cases()
+@over_cases(DIFFERENTIABLE)
 def test_only_wanted_gradients(spec: OpSpec, case: Case) -> None:
     """An argument that alone asks for a gradient gets the one it gets with all the others."""
     tensors, every = spec.tensors(case, torch.float64), spec.differentiable(case)

@@ -10,6 +10,7 @@ import torch
 import torch._dynamo.testing
 from checks import assert_close, forward_backward, in_fp64, normal_like
 from contract import over_cases, over_ops, proves
+from opspec import DIFFERENTIABLE
 from specs.base import Case, OpSpec
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def test_vmap(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
         check_vmap(function, spec, case, dtype, dims)
 
 
-@proves("vmap", every_case=True)
+@proves("vmap", given="backward", every_case=True)
 def test_vmap_of_the_gradient(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
     """Per-sample gradients, as differential privacy takes them."""
     wanted = tuple(spec.differentiable(case))
@@ -89,7 +90,7 @@ def test_vmap_of_the_gradient(spec: OpSpec, case: Case, dtype: torch.dtype) -> N
         check_vmap(torch.func.grad(loss, argnums=wanted), spec, case, dtype, dims)
 
 
-@over_cases()
+@over_cases(DIFFERENTIABLE)
 def test_gradient_of_vmap(spec: OpSpec, case: Case) -> None:
     wanted = spec.differentiable(case)
     dims = tuple(None if shape is None else 0 for shape in case.shapes)
@@ -105,7 +106,7 @@ def test_gradient_of_vmap(spec: OpSpec, case: Case) -> None:
         assert_all_close(tuple(t[i] for t in together), tuple(expected))
 
 
-@over_ops()
+@over_ops(DIFFERENTIABLE)
 def test_second_derivatives_of_torch_func(spec: OpSpec) -> None:
     """jacrev of jacrev: vmap of the backward's backward."""
     case = spec.cases[0]
@@ -174,10 +175,7 @@ def test_fullgraph_with_dynamic_shapes(spec: OpSpec) -> None:
     # Sizes that are equal at first are taken for equal for ever, hence primes; and torch's convolution
     # itself is compiled apart for batches of less than 16.
     for batch, grow in ((19, 10), (29, 20), (17, 26)):
-        shape = case.shapes[0]
-        sizes = (batch, *shape[1:2], *(n + grow for n in shape[2:]))
-        grown = Case("grown", (sizes, *case.shapes[1:]), case.keywords)
-        check_compiled(spec, grown, torch.float32, compiled)
+        check_compiled(spec, spec.resized(case, batch, grow), torch.float32, compiled)
     assert counter.frame_count <= 2  # with gradients, and without
 
 
@@ -191,11 +189,10 @@ def test_export(spec: OpSpec, dtype: torch.dtype) -> None:
 
     tensors = tuple(spec.tensors(case, dtype))
     any_batch = {0: torch.export.Dim.DYNAMIC}
-    dynamic = (any_batch, *(None for _ in tensors[1:]))
+    dynamic = (any_batch, *(any_batch if name in spec.tied else None for name in spec.arguments[1:]))
     program = torch.export.export(Model(), tensors, dynamic_shapes={"tensors": dynamic})
     for batch in (2, 5):
-        shapes = ((batch, *case.shapes[0][1:]), *case.shapes[1:])
-        inputs = spec.tensors(Case("batch", shapes, case.keywords), dtype)
+        inputs = spec.tensors(spec.resized(case, batch), dtype)
         assert_close(program.module()(*inputs), spec.op(*inputs, **case.keywords).double())
     called = {str(node.target) for node in program.graph.nodes}
     for registered in spec.registered[:1]:
@@ -205,11 +202,18 @@ def test_export(spec: OpSpec, dtype: torch.dtype) -> None:
 # ---- autocast ------------------------------------------------------------------------------------
 
 
+def autocast_result(spec: OpSpec, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the result under autocast to bf16."""
+    if dtype is torch.float64 or spec.autocast == "input":
+        return dtype
+    return torch.bfloat16 if spec.autocast == "lower" else torch.float32
+
+
 @proves("autocast", every_case=True)
 def test_autocast(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
     """The dtype of the result, and gradients in the dtype of their arguments."""
     tensors, wanted = spec.tensors(case, dtype), spec.differentiable(case)
-    expected = torch.bfloat16 if spec.autocast == "lower" and dtype is not torch.float64 else dtype
+    expected = autocast_result(spec, dtype)
 
     def function(*given, **keywords):
         with torch.autocast("cpu", torch.bfloat16):
@@ -234,6 +238,6 @@ def test_autocast_takes_mixed_dtypes(spec: OpSpec) -> None:
         spec.op(*tensors, **case.keywords)
     with torch.autocast("cpu", torch.bfloat16):
         y = spec.op(*tensors, **case.keywords)
-    assert y.dtype is torch.bfloat16
+    assert y.dtype is autocast_result(spec, torch.bfloat16)
     exact = spec.reference(*in_fp64(tensors), **case.keywords)
     assert (y.double() - exact).abs().max() <= 0.06 * (1 + exact.abs().max())

@@ -38,21 +38,26 @@ GENFAST_INLINE void store(float* p, Vec v) {
 GENFAST_INLINE Vec broadcast(float x) { return x - Vec{}; }
 GENFAST_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
 GENFAST_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
-// A NaN in `a` passes through both.
-GENFAST_INLINE Vec at_least(Vec a, float low) { return a < low ? broadcast(low) : a; }
-GENFAST_INLINE Vec at_most(Vec a, float high) { return a > high ? broadcast(high) : a; }
+// A NaN in `a` passes through both. Spelt so that the compiler sees the one instruction that does it.
+GENFAST_INLINE Vec at_least(Vec a, float low) {
+  const Vec bound = broadcast(low);
+  return bound > a ? bound : a;
+}
+GENFAST_INLINE Vec at_most(Vec a, float high) {
+  const Vec bound = broadcast(high);
+  return bound < a ? bound : a;
+}
 GENFAST_INLINE Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
 GENFAST_INLINE Vec copy_sign(Vec magnitude, Vec sign) {
   return from_bits(bits(magnitude) | (bits(sign) & INT32_MIN));
 }
 
 // e^x in two parts, e^x = scale * (1 + fraction): whoever needs e^x - 1 takes it without cancellation.
-// x is clamped to [-87, 88]. Cephes' expf: x = k ln2 + r, |r| <= ln2 / 2, a polynomial of degree 5 in r.
+// x must lie in [-87, 88]. Cephes' expf: x = k ln2 + r, |r| <= ln2 / 2, a polynomial of degree 5 in r.
 struct Exponential {
   Vec scale, fraction;
 };
-GENFAST_INLINE Exponential exp_parts(Vec x) {
-  x = at_most(at_least(x, -87.0f), 88.0f);
+GENFAST_INLINE Exponential exp_parts_in_range(Vec x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded integer in the low bits
   const Vec shifted = x * 1.44269504f + magic;
   const IVec k = bits(shifted) - bits(broadcast(magic));
@@ -66,7 +71,31 @@ GENFAST_INLINE Exponential exp_parts(Vec x) {
   p = p * r + 5.0000001201e-1f;
   return {from_bits((k + 127) << 23), p * (r * r) + r};
 }
+// The same with x clamped to that range.
+GENFAST_INLINE Exponential exp_parts(Vec x) {
+  return exp_parts_in_range(at_most(at_least(x, -87.0f), 88.0f));
+}
 GENFAST_INLINE Vec value(Exponential e) { return e.scale * e.fraction + e.scale; }
 GENFAST_INLINE Vec minus_one(Exponential e) { return e.scale * e.fraction + (e.scale - 1.0f); }
+
+// log(x) of normal positive numbers (Cephes' logf): x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), a
+// polynomial of degree 8 in f. A NaN stays one.
+GENFAST_INLINE Vec log_normal(Vec x) {
+  const IVec n = (bits(x) - 0x3f3504f3) >> 23;
+  const Vec f = from_bits(bits(x) - (n << 23)) - 1.0f, square = f * f;
+  const Vec exponent = __builtin_convertvector(n, Vec);
+  Vec p = broadcast(7.0376836292e-2f);
+  p = p * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  const Vec small = f * square * p + exponent * -2.12194440e-4f - 0.5f * square;
+  const Vec result = (f + small) + exponent * 0.693359375f;  // ln2 in two parts
+  return x != x ? x : result;
+}
 
 }  // namespace genfast::GENFAST_ISA

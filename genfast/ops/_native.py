@@ -91,29 +91,36 @@ def differentiable(
     op: torch._ops.OpOverload,
     backward: Callable[..., Sequence[Tensor | None]],
     name: str,
+    *,
+    keeps: bool = False,
 ) -> Callable[..., Any]:
     """The op with a gradient.
 
     Args:
-        op: a registered op with one output. It is never given a way round the dispatcher: under vmap
+        op: a registered op with one output, or with two if it `keeps` something. It is never given a way round the dispatcher: under vmap
             or compilation there is no pointer to take.
         backward: called as `backward(needs, grad, *arguments)`, where `needs` says argument by argument
             whether a gradient is wanted; returns one gradient (or None) an argument. It must itself
             be made of differentiable functions, so that double backward is right.
         name: of the autograd node, seen in profiles and error messages.
+        keeps: the op's second output is for the backward, which gets it between `grad` and the
+            arguments; only the first is returned.
     """
 
     def forward(*args: Any) -> Any:
         return op(*args)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*(a for a in inputs if isinstance(a, Tensor)))
+        kept = (output[1],) if keeps else ()
+        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(*kept, *(a for a in inputs if isinstance(a, Tensor)))
         ctx.others = tuple(None if isinstance(a, Tensor) else (a,) for a in inputs)
 
-    def run_backward(ctx: Any, grad: Tensor) -> Any:
+    def run_backward(ctx: Any, grad: Tensor, *of_kept: Tensor) -> Any:
         tensors = iter(ctx.saved_tensors)
+        kept = (next(tensors),) if keeps else ()
         arguments = [next(tensors) if other is None else other[0] for other in ctx.others]
-        return tuple(backward(ctx.needs_input_grad, grad, *arguments))
+        return tuple(backward(ctx.needs_input_grad, grad, *kept, *arguments))
 
     function = type(
         name,
@@ -141,7 +148,10 @@ def differentiable(
             return function.apply(*args)  # type: ignore[attr-defined]
         return apply(*args)
 
-    return call
+    def call_and_drop(*args: Any) -> Any:
+        return call(*args)[0]
+
+    return call_and_drop if keeps else call
 
 
 #: What torch 2.4 lacks: vmap rules of registered ops, some tracing, messages of traced errors.

@@ -63,11 +63,13 @@ class OpSpec:
     bad: tuple[Bad, ...]
     claims: frozenset[str]
     empty: Case  # with an empty batch
-    autocast: str  # "input": computes in the dtype of x; "lower": in autocast's
+    # "input": the result has the dtype of x; "lower": autocast's; "full": fp32 where x has 16 bits.
+    autocast: str
     registered: tuple[Registered, ...] = ()  # empty for a composition of other ops
     cuda_only: tuple[Registered, ...] = ()  # ops without a CPU kernel, tested by emulation
     kernel: Callable[..., Tensor] | None = None  # runs our CUDA kernels where `op` would not
     constant: frozenset[str] = frozenset()  # arguments without a gradient
+    tied: frozenset[str] = frozenset()  # those whose batch and image size are the first's
     fill: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)  # normal where absent
     # Elements whose values must not matter and whose gradient is zero, by argument.
     ignored: Callable[[Case], Mapping[str, Tensor]] | None = None
@@ -97,6 +99,17 @@ class OpSpec:
             value = fill(shape, generator=generator, dtype=torch.float64)
             made.append(value.to(device=device, dtype=dtype))
         return made
+
+    def resized(self, case: Case, batch: int, grow: int = 0) -> Case:
+        """The case with another batch, and images larger by `grow` each way."""
+
+        def resize(name: str, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+            if shape is None or (name != self.arguments[0] and name not in self.tied):
+                return shape
+            return (batch, *shape[1:2], *(n + grow for n in shape[2:]))
+
+        shapes = (resize(name, shape) for name, shape in zip(self.arguments, case.shapes, strict=True))
+        return Case("resized", tuple(shapes), case.keywords)
 
     def differentiable(self, case: Case) -> list[int]:
         """Positions of the tensors of a case that have a gradient."""

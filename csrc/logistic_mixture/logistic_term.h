@@ -1,0 +1,300 @@
+// The arithmetic of a mixture component, on CPU and CUDA alike: V is a vector of pixels or the number of
+// one. Include after the definitions of constant<V>, exp_of, log_of (of normal positive numbers),
+// tanh_of, exponential_decay, nearest, at_least, at_most and absolute.
+//
+// Let b and -a be the distances, in scales, of the mean below a bin's lower and above its upper
+// boundary.
+//   P = sigmoid(a) - sigmoid(b) = (1 - e^{-w}) / ((1 + e^{-n-w}) (1 + e^n)),
+// where n = max(b, -a) belongs to the nearer boundary (negative inside the bin) and w = a - b. Nothing
+// cancels in it. With E = e^{-|n|} and q = e^{-w}, P is e^{-max(n, 0)} times a quotient in E and q that
+// is neither very large nor very small, so that the three of a pixel take one division and one
+// logarithm. Neighbouring levels compute their common boundary alike, so that their probabilities add
+// up.
+#pragma once
+#include "logistic_mixture/logistic_mixture.h"
+
+#ifdef GENFAST_ISA
+#define GENFAST_TERM GENFAST_INLINE
+#define GENFAST_UNROLL _Pragma("GCC unroll 3")
+namespace genfast::GENFAST_ISA {
+#else
+#define GENFAST_TERM GENFAST_DEVICE
+#define GENFAST_UNROLL _Pragma("unroll")
+namespace genfast::cuda {
+#endif
+
+// Where quantities are cut off: too far out to be seen in the result, near enough for the product of
+// three quotients to stay a normal number.
+template <class V>
+struct Limits {
+  using Scalar = float;
+  static constexpr float deepest = 28.0f;     // -n
+  static constexpr float narrowest = 1e-11f;  // w
+  static constexpr float log_narrowest = -25.3284360f;
+  static constexpr float widest = 80.0f;    // w
+  static constexpr float infinity = 1e30f;  // a boundary; infinity in scales must still be finite
+};
+template <>
+struct Limits<double> {
+  using Scalar = double;
+  static constexpr double deepest = 200.0;
+  static constexpr double narrowest = 1e-30;
+  static constexpr double log_narrowest = -69.07755278982137;
+  static constexpr double widest = 700.0;
+  static constexpr double infinity = 1e200;
+};
+template <class V>
+using Scalar = typename Limits<V>::Scalar;
+
+constexpr int kLowestLogScale = -7;
+
+// The levels: `last` is the number of the last, `flattest` the log-scale that makes a bin the narrowest.
+template <class V>
+struct Grid {
+  Scalar<V> last, spacing, flattest;
+};
+template <class V>
+GENFAST_TERM Grid<V> grid_of(int levels, double log_spacing) {
+  using S = Scalar<V>;
+  const S last = static_cast<S>(levels - 1);
+  return {last, S(2) / last, static_cast<S>(log_spacing) - Limits<V>::log_narrowest};
+}
+
+// The bin of a level: the level's value, which moves the means of the colours after it, and the bin's
+// boundaries. An outer bin has no outer boundary.
+template <class V>
+struct Bin {
+  V value, lower, upper, width, flattest;
+};
+
+template <bool kExact, class V>
+GENFAST_TERM Bin<V> bin_of(V x, const Grid<V>& grid) {
+  using S = Scalar<V>;
+  const V infinity = constant<V>(Limits<V>::infinity);
+  Bin<V> bin;
+  if constexpr (kExact) {
+    const V level = at_most(at_least(nearest((x + S(1)) * (grid.last / 2)), S(0)), grid.last);
+    const V odd = level + level - grid.last;
+    bin.value = odd / grid.last;
+    bin.lower = level < S(0.5) ? -infinity : (odd - S(1)) / grid.last;
+    bin.upper = level > grid.last - S(0.5) ? infinity : (odd + S(1)) / grid.last;
+  } else {
+    bin.value = x;
+    bin.lower = x < S(-0.999) ? -infinity : x - grid.spacing / 2;
+    bin.upper = x > S(0.999) ? infinity : x + grid.spacing / 2;
+  }
+  const auto outer = bin.upper - bin.lower > Limits<V>::infinity / 2;
+  bin.width = outer ? infinity : constant<V>(grid.spacing);
+  bin.flattest = outer ? infinity : constant<V>(grid.flattest);
+  return bin;
+}
+
+template <class V>
+struct Term {
+  V inverse_scale, below, above, near, width;  // e^{-log-scale}, b, -a, n, w
+  V decay, ratio, mass;                        // E, q, 1 - q
+  V denominator, shift;                        // P = e^{-shift} mass (n < 0 ? E : 1) / denominator
+};
+
+template <class V>
+GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V log_scale) {
+  using S = Scalar<V>;
+  Term<V> t;
+  log_scale = at_least(log_scale, S(kLowestLogScale));
+  t.inverse_scale = exp_of(-log_scale);
+  t.below = (bin.lower - mean) * t.inverse_scale;
+  t.above = (mean - bin.upper) * t.inverse_scale;
+  t.near = at_least(t.below < t.above ? t.above : t.below, -Limits<V>::deepest);
+  t.width = at_least(bin.width * t.inverse_scale, Limits<V>::narrowest);
+  const auto quotient = exponential_decay(at_most(t.width, Limits<V>::widest));
+  t.decay = exp_of(-absolute(t.near));
+  t.ratio = quotient.value;
+  t.mass = quotient.rest;
+  const V far = t.near < S(0) ? t.decay + t.ratio : t.decay * t.ratio + S(1);
+  t.denominator = far * (t.decay + S(1));
+  t.shift = at_least(t.near, S(0)) + at_least(log_scale - bin.flattest, S(0));
+  return t;
+}
+
+// What the published code takes for a bin of probability 1e-5 or less: the density at its centre, here
+// e^{-|t|} / (1 + e^{-|t|})^2, times its width. In the tails that is too small by up to e^2.15.
+template <class V>
+struct Density {
+  V distance, decay;  // |t|, e^{-|t|}
+};
+template <class V>
+GENFAST_TERM Density<V> density_of(const Term<V>& t) {
+  const V distance = t.near + t.width / Scalar<V>(2);
+  return {distance, exp_of(-distance)};
+}
+template <class V>
+GENFAST_TERM auto is_approximated(const Bin<V>& bin, const Term<V>& t) {
+  using S = Scalar<V>;
+  const V infinity = constant<V>(Limits<V>::infinity);
+  const V least = bin.width < infinity / S(2) ? t.denominator * S(1e-5) : -infinity;
+  return t.decay * t.mass <= least;
+}
+
+// P = e^{-shift} numerator / denominator.
+template <class V>
+struct Quotient {
+  V shift, numerator, denominator;
+};
+template <bool kExact, class V>
+GENFAST_TERM Quotient<V> quotient_of(const Bin<V>& bin, const Term<V>& t) {
+  using S = Scalar<V>;
+  const V numerator = t.near < S(0) ? t.mass * t.decay : t.mass;
+  if constexpr (kExact) {
+    return {t.shift, numerator, t.denominator};
+  } else {
+    const Density<V> density = density_of(t);
+    const auto approximated = is_approximated(bin, t);
+    const V root = density.decay + S(1), flat = t.shift - at_least(t.near, S(0));
+    return {approximated ? density.distance + flat : t.shift, approximated ? t.width : numerator,
+            approximated ? root * root : t.denominator};
+  }
+}
+
+// P = e^{-shift} quotient, and the derivatives of log P.
+template <class V>
+struct Slopes {
+  V shift, quotient, mean, log_scale;
+};
+template <bool kExact, class V>
+GENFAST_TERM Slopes<V> slopes_of(const Bin<V>& bin, const Term<V>& t, V log_scale) {
+  using S = Scalar<V>;
+  const auto inside = t.near < S(0);
+  const V one = constant<V>(1), square = t.decay * t.decay;
+  const V width = at_most(t.width, Limits<V>::widest);
+  const V inverse = one / (t.denominator * t.mass), over_denominator = t.mass * inverse;
+  Slopes<V> s;
+  s.shift = t.shift;
+  s.quotient = (inside ? t.mass * t.decay : t.mass) * over_denominator;
+  // sigmoid(n) - sigmoid(-n-w), and what growing w adds: q / (1 - q) + sigmoid(-n-w)
+  V slope = (inside ? square - t.ratio : one - t.ratio * square) * over_denominator;
+  const V far = (inside ? one : t.decay) * (t.decay + one) * t.mass;
+  s.log_scale = t.near * slope - width * t.ratio * (t.denominator + far) * inverse;
+  if constexpr (!kExact) {
+    const Density<V> density = density_of(t);
+    const auto approximated = is_approximated(bin, t);
+    const V root = one / (density.decay + one), flat = t.shift - at_least(t.near, S(0));
+    const V steep = (one - density.decay) * root;
+    s.shift = approximated ? density.distance + flat : s.shift;
+    s.quotient = approximated ? t.width * root * root : s.quotient;
+    s.log_scale = approximated ? density.distance * steep - one : s.log_scale;
+    slope = approximated ? steep : slope;
+  }
+  s.mean = (t.below < t.above ? -slope : slope) * t.inverse_scale;
+  s.log_scale = log_scale < S(kLowestLogScale) ? constant<V>(0) : s.log_scale;
+  return s;
+}
+
+// The channels of a component, j * K + k for component k of K: 0 its logit; for colour c, 3c + 1 the
+// mean, 3c + 2 the log-scale and, with three colours, 3c + 3 the coefficient.
+template <int kColors>
+struct Component {
+  static constexpr int channels = kColors == 1 ? 3 : 10;
+  static constexpr int couplings = kColors == 1 ? 0 : 3;
+};
+
+// The means, moved by the values of the colours before; `coupling` gets the tanh of the coefficients.
+template <int kColors, class V>
+GENFAST_TERM void couple(const V* channel, const Bin<V>* bin, V* mean, V* coupling) {
+  mean[0] = channel[1];
+  if constexpr (kColors == 3) {
+    GENFAST_UNROLL for (int c = 0; c < 3; ++c) coupling[c] = tanh_of(channel[3 * c + 3]);
+    mean[1] = channel[4] + coupling[0] * bin[0].value;
+    mean[2] = channel[7] + coupling[1] * bin[0].value + coupling[2] * bin[1].value;
+  }
+}
+
+// A component's probability of a pixel is quotient * e^exponent; `exponent` already holds the logarithm
+// of what it is to be multiplied with.
+template <int kColors, bool kExact, class V>
+GENFAST_TERM V component_quotient(const V* channel, const Bin<V>* bin, V& exponent) {
+  V mean[kColors], coupling[3];
+  couple<kColors>(channel, bin, mean, coupling);
+  V numerator = constant<V>(1), denominator = numerator;
+  GENFAST_UNROLL for (int c = 0; c < kColors; ++c) {
+    const Quotient<V> q = quotient_of<kExact>(bin[c], term_of(bin[c], mean[c], channel[3 * c + 2]));
+    exponent = exponent - q.shift;
+    numerator = numerator * q.numerator;
+    denominator = denominator * q.denominator;
+  }
+  return numerator / denominator;
+}
+
+// Puts the gradient of a component's log-probability in the place of its means, log-scales and
+// coefficients, all of it times the weight factor * quotient * e^(exponent - top), and returns the
+// weight. The exponent is summed as component_quotient does, so that rounding cancels against that in
+// `top`.
+template <int kColors, bool kExact, class V>
+GENFAST_TERM V component_gradient(V* channel, const Bin<V>* bin, V exponent, V top, V factor) {
+  V mean[kColors], coupling[3];
+  couple<kColors>(channel, bin, mean, coupling);
+  V quotient = constant<V>(1);
+  GENFAST_UNROLL for (int c = 0; c < kColors; ++c) {
+    const V log_scale = channel[3 * c + 2];
+    const Slopes<V> s = slopes_of<kExact>(bin[c], term_of(bin[c], mean[c], log_scale), log_scale);
+    exponent = exponent - s.shift;
+    quotient = quotient * s.quotient;
+    channel[3 * c + 1] = s.mean;
+    channel[3 * c + 2] = s.log_scale;
+  }
+  const V weight = exp_of(exponent - top) * quotient * factor;
+  GENFAST_UNROLL for (int c = 0; c < kColors; ++c) {
+    channel[3 * c + 1] = channel[3 * c + 1] * weight;
+    channel[3 * c + 2] = channel[3 * c + 2] * weight;
+  }
+  if constexpr (kColors == 3) {
+    const V by[3] = {channel[4] * bin[0].value, channel[7] * bin[0].value, channel[7] * bin[1].value};
+    for (int c = 0; c < 3; ++c) {
+      channel[3 * c + 3] = by[c] * (constant<V>(1) - coupling[c] * coupling[c]);
+    }
+  }
+  return weight;
+}
+
+// One step of a running log-sum-exp: the sum so far, e^top * sum, grows by quotient * e^exponent.
+template <class V>
+GENFAST_TERM void add_exponential(V quotient, V exponent, V& top, V& sum) {
+  const V e = exp_of(-absolute(exponent - top));
+  sum = top < exponent ? sum * e + quotient : sum + quotient * e;
+  top = top < exponent ? exponent : top;
+}
+
+// ---- drawing -------------------------------------------------------------------------------------
+
+// A colour drawn by the inverse of the logistic distribution's cumulative function. 0 and 1 are taken
+// for numbers just inside (0, 1).
+template <class V>
+GENFAST_TERM V draw_of(V mean, V log_scale, V uniform, const Grid<V>& grid, bool quantize) {
+  using S = Scalar<V>;
+  const V u = at_most(at_least(uniform, S(1.2e-38)), S(1) - S(6e-8));
+  const V scale = exp_of(at_least(log_scale, S(kLowestLogScale)));
+  const V x = at_most(at_least(mean + scale * log_of(u / (S(1) - u)), S(-1)), S(1));
+  if (!quantize) return x;
+  const V level = nearest((x + S(1)) * (grid.last / 2));
+  return (level + level) / grid.last - S(1);
+}
+
+// A pixel of the component whose channels are given.
+template <int kColors, class V>
+GENFAST_TERM void draw_pixel(const V* channel, const V* uniform, const Grid<V>& grid, bool quantize,
+                             V* x) {
+  x[0] = draw_of(channel[1], channel[2], uniform[0], grid, quantize);
+  if constexpr (kColors == 3) {
+    const V green = channel[4] + tanh_of(channel[3]) * x[0];
+    x[1] = draw_of(green, channel[5], uniform[1], grid, quantize);
+    const V blue = channel[7] + tanh_of(channel[6]) * x[0] + tanh_of(channel[9]) * x[1];
+    x[2] = draw_of(blue, channel[8], uniform[2], grid, quantize);
+  }
+}
+
+#undef GENFAST_TERM
+#undef GENFAST_UNROLL
+#ifdef GENFAST_ISA
+}  // namespace genfast::GENFAST_ISA
+#else
+}  // namespace genfast::cuda
+#endif
