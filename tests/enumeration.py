@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -45,6 +46,11 @@ def dependencies(
 
     jacobian = torch.autograd.functional.jacobian(outputs, x)
     return jacobian.reshape(-1, channels, height, width).permute(0, 2, 3, 1).flatten(1)
+
+
+def reached(models: Iterable[AutoregressiveModel]) -> Tensor:
+    """Which values reach which events in one or another of some models: ReLUs hide paths of each."""
+    return torch.stack([dependencies(model) != 0 for model in models]).any(0)
 
 
 def earlier(model: AutoregressiveModel) -> Tensor:

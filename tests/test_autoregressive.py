@@ -125,7 +125,7 @@ def test_a_few_steps_of_training_lower_the_loss(name, levels):
 def test_samples_follow_the_enumerated_distribution(name, image_shape, levels):
     model = tiny(name, image_shape, levels).float()
     images = all_images(image_shape, levels)
-    n = 4000
+    n = 10_000
     expected = model.log_prob(images).exp().detach().double() * n
     place = levels ** torch.arange(images[0].numel() - 1, -1, -1)
     observed = (model.sample(n, seed=3).flatten(1) * place).sum(1).bincount(minlength=len(images))

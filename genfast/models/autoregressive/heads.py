@@ -145,7 +145,8 @@ class LogisticMixtureHead(Head):
 
     def draw(self, outputs: Tensor, uniforms: Tensor, colours: slice, temperature: float) -> Tensor:
         parameters = self.tempered(outputs, temperature)[..., None, None]
-        values = logistic_mixture_sample(parameters, uniforms[..., None, None], levels=self.levels)
+        uniforms = uniforms.to(outputs.dtype)[..., None, None]
+        values = logistic_mixture_sample(parameters, uniforms, levels=self.levels)
         steps = (values[..., 0, 0] + 1) * ((self.levels - 1) / 2)
         return steps.round().to(torch.int64)
 
