@@ -33,6 +33,12 @@ def test_probabilities_of_all_images_sum_to_one(name, image_shape, levels):
     assert log_prob.std() > 0.1, "the weights should make images differ"
 
 
+@pytest.mark.parametrize("name", ["pixelcnn", "gated-pixelcnn"])
+def test_two_colours_are_colours_too(name):
+    log_prob = tiny(name, (2, 2, 1), 3).log_prob(all_images((2, 2, 1), 3))
+    assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
 @each
 def test_class_conditional_probabilities_sum_to_one_for_every_class(name):
     model = tiny(name, (1, 2, 2), 3, num_classes=4)
