@@ -82,8 +82,8 @@ def from_official(
         for key, name in _official_names(layer, number).items():
             theirs = _take(left, f"{name}{suffix}")
             left.pop(name, None)  # where the average is taken, the variable itself is there too
-            if name.endswith("/V"):
-                order = _OFFICIAL_ORDER[layer.kind]
+            order = _OFFICIAL_ORDER.get(layer.kind, ())
+            if name.endswith("/V") and theirs.ndim == len(order):
                 theirs = theirs.permute(*np.argsort(order).tolist())
             state[key] = _fitted(theirs, wanted[key], name)
     _check_all_taken(name for name in left if not name.endswith("Average"))
@@ -232,7 +232,8 @@ def _fitted(theirs: Tensor, wanted: Tensor, name: str) -> Tensor:
     sizes = [[size for size in t.shape if size != 1] for t in (theirs, wanted)]
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"{name} must have {tuple(wanted.shape)} values, up to sizes of 1, got {tuple(theirs.shape)}"
+            f"{name} must have shape {tuple(wanted.shape)} in the order of dimensions here, "
+            f"sizes of 1 aside, got {tuple(theirs.shape)}"
         )
     return theirs.reshape(wanted.shape).to(wanted.device, wanted.dtype, copy=True).contiguous()
 
