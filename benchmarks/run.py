@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 
-from genfast.benchmarks import bench_gated, bench_gated_pixelcnn, bench_masked_conv, plot
+from genfast.benchmarks import (
+    bench_gated,
+    bench_gated_pixelcnn,
+    bench_logistic_mixture,
+    bench_masked_conv,
+    plot,
+)
 from genfast.benchmarks.cases import Case
 from genfast.benchmarks.environment import command, environment
 from genfast.benchmarks.results import (
@@ -29,6 +35,7 @@ from genfast.benchmarks.timing import steady_allocator
 OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_gated.OPS,
     **bench_masked_conv.OPS,
+    **bench_logistic_mixture.OPS,
     **bench_gated_pixelcnn.OPS,
 }
 

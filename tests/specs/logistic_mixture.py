@@ -16,6 +16,11 @@ def random_levels(shape: tuple[int, ...], **options: Any) -> Tensor:
     return (torch.round((x.clamp(-1, 1) + 1) * 127.5) / 127.5) - 1
 
 
+def gentle_params(shape: tuple[int, ...], **options: Any) -> Tensor:
+    """Scales near that of the data: sharper ones make second derivatives lose digits, in PyTorch too."""
+    return 0.5 * torch.randn(shape, **options)
+
+
 def inner_uniforms(shape: tuple[int, ...], **options: Any) -> Tensor:
     """Uniform numbers that are not rounded to 0 or 1 in 16 bits."""
     return 0.01 + 0.98 * torch.rand(shape, **options)
@@ -32,7 +37,7 @@ def _drawn(draw: st.DrawFn, extra: int, keywords: dict[str, Any]) -> Case:
 
 @st.composite
 def _log_prob(draw: st.DrawFn) -> Case:
-    levels = draw(st.sampled_from([2, 16, 256, 65536]))
+    levels = draw(st.sampled_from([2, 16, 256]))
     return _drawn(draw, 0, {"levels": levels, "mode": draw(st.sampled_from(["exact", "reference"]))})
 
 
@@ -100,9 +105,9 @@ LOG_PROB = OpSpec(
     name="logistic_mixture_log_prob",
     arguments=("params", "x"),
     cases=(
-        Case("colour", ((2, 20, 2, 3), (2, 3, 2, 3))),
-        Case("grey", ((2, 6, 3, 2), (2, 1, 3, 2)), {"levels": 16}),
-        Case("published", ((2, 20, 2, 3), (2, 3, 2, 3)), {"mode": "reference"}),
+        Case("colour", ((2, 20, 2, 3), (2, 3, 2, 3)), {"levels": 32}),
+        Case("grey", ((2, 6, 3, 2), (2, 1, 3, 2))),
+        Case("published", ((2, 20, 2, 3), (2, 3, 2, 3)), {"levels": 32, "mode": "reference"}),
         Case("published_grey", ((2, 9, 3, 2), (2, 1, 3, 2)), {"mode": "reference"}),
         Case("two_levels", ((1, 30, 2, 2), (1, 3, 2, 2)), {"levels": 2}),
         Case("one_component", ((2, 10, 1, 3), (2, 3, 1, 3))),
@@ -134,7 +139,7 @@ LOG_PROB = OpSpec(
     ),
     constant=frozenset({"x"}),
     tied=frozenset({"x"}),
-    fill={"x": random_levels},
+    fill={"params": gentle_params, "x": random_levels},
     devices=("cpu", "cuda"),
 )  # fmt: skip
 
