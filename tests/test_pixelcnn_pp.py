@@ -248,7 +248,7 @@ def test_what_does_not_fit_is_named(layout):
         load({key: t for key, t in tensors.items() if key != name}, model)
     with pytest.raises(ValueError, match=f"{name} must have .* got .*1, 2, 3"):
         load(tensors | {name: np.zeros((1, 2, 3))}, model)
-    with pytest.raises(ValueError, match="no place for 1 of the layers' tensors, e.g. dense_99/V"):
+    with pytest.raises(ValueError, match="no place for 1 of the layers' tensors"):
         load(tensors | {"dense_99/V": np.zeros((4, 4))}, model)
     with pytest.raises(ValueError, match=r"must have shape|no place for"):
         load(to(small(resnets=2)), small(resnets=1))
