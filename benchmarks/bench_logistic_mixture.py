@@ -23,7 +23,11 @@ def published_form(params: Tensor, x: Tensor) -> Tensor:
     """log p of every pixel as published: every branch computed for every element, then chosen from."""
     logits, means, log_scales, x = _colour_components(params, x)
     centered, inverse = x - means, torch.exp(-log_scales)
-    plus, minus, middle = (centered + 1 / 255) * inverse, (centered - 1 / 255) * inverse, centered * inverse
+    plus, minus, middle = (
+        (centered + 1 / 255) * inverse,
+        (centered - 1 / 255) * inverse,
+        centered * inverse,
+    )
     delta = torch.sigmoid(plus) - torch.sigmoid(minus)
     density = middle - log_scales - 2 * F.softplus(middle) - math.log(127.5)
     inner = torch.where(delta > 1e-5, torch.log(delta.clamp(min=1e-12)), density)
