@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,10 +32,11 @@ class AutoregressiveModel(nn.Module):
 
     #: The constructor's arguments, so that `type(model)(**model.config)` builds the same architecture.
     config: dict[str, Any]
-    #: What each of the constructor's keyword arguments means, in a line.
-    SETTINGS: ClassVar[Mapping[str, str]]
-    #: Of `loss`.
+    #: Unit of `loss`, and of the figures that evaluation gives.
     unit: ClassVar[str] = "bits/dim"
+
+    #: The constructor's arguments that a training run may set, and what each of them is.
+    SETTINGS: ClassVar[dict[str, str]] = {}
 
     def __init__(
         self,

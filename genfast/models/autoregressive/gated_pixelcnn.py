@@ -131,11 +131,9 @@ class GatedPixelCNN(AutoregressiveModel):
     torch.Size([3, 1, 4, 4])
     """
 
-    SETTINGS: ClassVar = {
+    SETTINGS: ClassVar[dict[str, str]] = {
         "channels": "feature maps of each stack",
         "layers": "blocks, the first one included",
-        "num_classes": "classes to condition on; 0: none",
-        "condition_channels": "channels of a spatial condition; 0: none",
         "border": "what row 0 gets from above: zero or bias",
         "skip": "the head sees the sum of an output of every block",
     }

@@ -63,10 +63,9 @@ class PixelCNN(AutoregressiveModel):
     (torch.Size([5]), torch.Size([]))
     """
 
-    SETTINGS: ClassVar = {
+    SETTINGS: ClassVar[dict[str, str]] = {
         "channels": "feature maps; half as many inside a block",
         "layers": "residual blocks after the first convolution",
-        "num_classes": "classes to condition on; 0: none",
     }
 
     def __init__(

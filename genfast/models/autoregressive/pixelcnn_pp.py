@@ -141,12 +141,11 @@ class PixelCNNPP(AutoregressiveModel):
     (torch.Size([5, 1, 5, 4]), torch.Size([5]))
     """
 
-    SETTINGS: ClassVar = {
+    SETTINGS: ClassVar[dict[str, str]] = {
         "filters": "channels of each stream",
         "resnets": "gated residual networks at each resolution",
         "resolutions": "resolutions, each of half the size of the one before",
         "mixtures": "components of the mixture of logistics",
-        "num_classes": "classes to condition on; 0: none",
         "dropout": "probability of an element to be dropped in training",
     }
 
