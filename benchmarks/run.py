@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from genfast.benchmarks import (
+    bench_autoregressive,
     bench_gated,
-    bench_gated_pixelcnn,
     bench_logistic_mixture,
     bench_masked_conv,
     plot,
@@ -39,7 +39,7 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_gated.OPS,
     **bench_masked_conv.OPS,
     **bench_logistic_mixture.OPS,
-    **bench_gated_pixelcnn.OPS,
+    **bench_autoregressive.OPS,
 }
 
 _COLUMNS = "{:<70} {:>9} {:>10} {:>10} {:>7} {:>9} {:>7} {:>10}  {}"

@@ -87,8 +87,8 @@ def page() -> str:
     """docs/recipes.md, from recipes/results/ alone."""
     parts = [
         "# What the recipes gave\n\n"
-        "Made by `python recipes/record.py` from `recipes/results/`; each file of `recipes/` says how to "
-        "run it again. Times are of training steps alone, on the machine named.\n"
+        "Made by `python recipes/record.py` from `recipes/results/`; each file of `recipes/` says how "
+        "to run it again. Times are of training steps alone, on the machine named.\n"
     ]
     for file in sorted(RESULTS.glob("*/result.json")):
         result, name = json.loads(file.read_text(encoding="utf-8")), file.parent.name

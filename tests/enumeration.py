@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -27,20 +28,40 @@ def randomise(model: AutoregressiveModel, scale: float = 0.5, seed: int = 0) -> 
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
 
 
-def dependencies(model: AutoregressiveModel, labels: Tensor | None = None) -> Tensor:
-    """Jacobian pattern of the logits: [target, source] in order of generation (pixel, then colour)."""
+def dependencies(
+    model: AutoregressiveModel, labels: Tensor | None = None, condition: Tensor | None = None
+) -> Tensor:
+    """Jacobian pattern of the network: [event, value], both in order of generation.
+
+    Values are pixel by pixel, then colour by colour; so are events, unless a pixel's colours are one.
+    """
     channels, height, width = model.image_shape
-    dimensions = channels * height * width
+    events = events_per_pixel(model)
     dtype = next(model.parameters()).dtype
     x = torch.rand(1, channels, height, width, dtype=dtype) * 2 - 1
 
     def outputs(x: Tensor) -> Tensor:
-        y = model.network(x, labels).unflatten(1, (channels, -1)).sum(2)  # sum over the levels
-        return y.permute(0, 2, 3, 1).reshape(dimensions)
+        y = model.network(x, labels, condition).unflatten(1, (events, -1)).sum(2)
+        return y.permute(0, 2, 3, 1).flatten()
 
     jacobian = torch.autograd.functional.jacobian(outputs, x)
-    return (
-        jacobian.reshape(dimensions, channels, height, width)
-        .permute(0, 2, 3, 1)
-        .reshape(dimensions, dimensions)
-    )
+    return jacobian.reshape(-1, channels, height, width).permute(0, 2, 3, 1).flatten(1)
+
+
+def reached(models: Iterable[AutoregressiveModel]) -> Tensor:
+    """Which values reach which events in one or another of some models: ReLUs hide paths of each."""
+    return torch.stack([dependencies(model) != 0 for model in models]).any(0)
+
+
+def earlier(model: AutoregressiveModel) -> Tensor:
+    """Which values come before which events: bool, as `dependencies`."""
+    channels, height, width = model.image_shape
+    events = events_per_pixel(model)
+    event = torch.arange(height * width * events)[:, None]
+    value = torch.arange(height * width * channels)[None]
+    return value // (channels // events) < event
+
+
+def events_per_pixel(model: AutoregressiveModel) -> int:
+    """Distributions a pixel: one for each colour, or one for all."""
+    return len(model.output_head.passes)

@@ -1,4 +1,4 @@
-"""GatedPixelCNN: it is a distribution, it is causal, it has no blind spot, and it samples itself."""
+"""GatedPixelCNN: no blind spot, its conditions and borders, and sampling by a softmax head."""
 
 from __future__ import annotations
 
@@ -6,57 +6,17 @@ import math
 
 import pytest
 import torch
-from enumeration import all_images, dependencies, randomise
+from enumeration import all_images, dependencies, earlier, randomise
 from scipy import stats
 
 import genfast
 from genfast.models import GatedPixelCNN
 
-TINY = [
-    ((1, 2, 3), 2),
-    ((1, 3, 2), 3),
-    ((3, 1, 2), 3),
-    ((1, 1, 1), 5),
-    ((2, 2, 1), 3),
-]
 
-
-def tiny(image_shape, levels, *, channels=7, layers=3, num_classes=0) -> GatedPixelCNN:
-    model = GatedPixelCNN(image_shape, levels, channels, layers, num_classes).double()
+def tiny(image_shape, levels, **changes) -> GatedPixelCNN:
+    model = GatedPixelCNN(image_shape, levels, **{"channels": 7, "layers": 3} | changes).double()
     randomise(model)
     return model
-
-
-@pytest.mark.parametrize(("image_shape", "levels"), TINY)
-@pytest.mark.parametrize("layers", [1, 3])
-def test_probabilities_of_all_images_sum_to_one(image_shape, levels, layers):
-    model = tiny(image_shape, levels, layers=layers)
-    log_prob = model.log_prob(all_images(image_shape, levels))
-    assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-12)
-    assert log_prob.std() > 0.1, "the weights should make images differ"
-
-
-def test_class_conditional_probabilities_sum_to_one_for_every_class():
-    model = tiny((1, 2, 2), 3, num_classes=4)
-    images = all_images((1, 2, 2), 3)
-    totals, all_probs = [], []
-    for label in range(4):
-        log_prob = model.log_prob(images, torch.full((len(images),), label))
-        totals.append(log_prob.exp().sum().item())
-        all_probs.append(log_prob)
-    assert totals == pytest.approx([1] * 4, abs=1e-12)
-    assert (all_probs[0] - all_probs[1]).abs().max() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("image_shape", "channels", "layers"),
-    [((1, 6, 7), 64, 4), ((3, 4, 5), 64, 4), ((3, 4, 4), 8, 2), ((1, 1, 9), 4, 2), ((1, 9, 1), 4, 2)],
-)
-def test_jacobian_is_causal_over_pixels_and_colours(image_shape, channels, layers):
-    model = GatedPixelCNN(image_shape, 4, channels, layers).double()
-    randomise(model)
-    jacobian = dependencies(model)
-    assert torch.count_nonzero(torch.triu(jacobian)) == 0
 
 
 @pytest.mark.parametrize("image_shape", [(1, 6, 7), (3, 3, 4)])
@@ -67,57 +27,6 @@ def test_no_blind_spot(image_shape):
     jacobian = dependencies(model)
     earlier = torch.tril(torch.ones_like(jacobian), diagonal=-1).bool()
     assert (jacobian[earlier] != 0).all()
-
-
-def test_receptive_field_grows_by_three_then_one_a_layer():
-    """Per layer the closed form: rows up to 3 + (layers - 1) above, columns as far to either side."""
-    size = 19
-    for layers in (1, 2, 3):
-        model = GatedPixelCNN((1, size, size), 4, 8, layers).double()
-        randomise(model)
-        centre = size // 2
-        x = torch.rand(1, 1, size, size, dtype=torch.float64, requires_grad=True)
-        model.network(x, None)[0, :, centre, centre].sum().backward()
-        seen = x.grad[0, 0] != 0
-        # The vertical stack's rows end at the row above, one link further up.
-        reach = 3 + (layers - 1)
-        rows, columns = torch.nonzero(seen, as_tuple=True)
-        assert centre - rows.min() == reach + 1
-        assert centre - columns.min() == reach
-        assert columns.max() - centre == reach
-        assert rows.max() == centre
-        assert columns[rows == centre].max() == centre - 1
-
-
-@pytest.mark.parametrize("stack", ["vertical_class", "horizontal_class"])
-def test_classes_reach_both_stacks_of_every_block(stack):
-    model = tiny((1, 5, 5), 4, num_classes=3, layers=3)
-    x = torch.randint(4, (2, 1, 5, 5))
-    model.log_prob(x, torch.tensor([0, 2])).sum().backward()
-    for i, block in enumerate(model.blocks):
-        embedding = getattr(block, stack)
-        if stack == "vertical_class" and i == 2:
-            assert embedding is None  # the last vertical output does not exist
-            continue
-        used = embedding.weight.grad.abs().sum(1) > 0
-        assert used.tolist() == [True, False, True]
-
-
-def test_every_parameter_gets_a_gradient():
-    model = tiny((3, 4, 4), 4, num_classes=2)
-    model.loss(torch.randint(4, (2, 3, 4, 4)), torch.tensor([0, 1])).backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-@pytest.mark.parametrize(("image_shape", "levels"), [((1, 5, 6), 2), ((3, 4, 5), 8)])
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_equals_the_plain_twin(image_shape, levels, num_classes):
-    model = tiny(image_shape, levels, channels=10, num_classes=num_classes)
-    twin = genfast.reference.GatedPixelCNN(image_shape, levels, 10, 3, num_classes).double()
-    twin.load_state_dict(model.state_dict())
-    x = torch.randint(levels, (4, *image_shape))
-    labels = torch.randint(num_classes, (4,)) if num_classes else None
-    torch.testing.assert_close(model(x, labels), twin(x, labels), rtol=0, atol=1e-12)
 
 
 def test_likelihoods_agree_with_one_another():
@@ -139,43 +48,119 @@ def test_a_model_that_knows_nothing_pays_log_levels():
     assert model.loss(torch.randint(256, (2, 1, 4, 4))).item() == pytest.approx(8)
 
 
-# ---- sampling ------------------------------------------------------------------------------------
+# ---- spatial conditions, borders, skips -----------------------------------------------------------
+
+OPTIONS = pytest.mark.parametrize(
+    "options",
+    [
+        {"condition_channels": 2},
+        {"border": "bias"},
+        {"skip": True},
+        {"condition_channels": 2, "num_classes": 3, "border": "bias", "skip": True},
+    ],
+    ids=lambda options: "-".join(options),
+)
 
 
-@pytest.mark.parametrize(("image_shape", "levels"), [((1, 2, 3), 2), ((3, 1, 2), 2), ((1, 2, 2), 3)])
-def test_samples_follow_the_enumerated_distribution(image_shape, levels):
-    model = tiny(image_shape, levels).float()
-    images = all_images(image_shape, levels)
-    expected = model.log_prob(images).exp().detach()
+def conditions(model: GatedPixelCNN, n: int) -> dict[str, torch.Tensor]:
+    """Something for `n` images to be conditioned on, as far as the model asks for it."""
+    given = {}
+    if model.num_classes:
+        given["labels"] = torch.arange(n) % model.num_classes
+    if model.condition_channels:
+        _, height, width = model.image_shape
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, model.condition_channels, height, width)
+        condition = torch.randn(shape, generator=generator, dtype=torch.float64)
+        given["condition"] = condition.expand(n, -1, -1, -1)
+    return given
+
+
+@OPTIONS
+@pytest.mark.parametrize("layers", [1, 3])
+def test_with_options_probabilities_sum_to_one(options, layers):
+    model = tiny((1, 2, 2), 3, layers=layers, **options)
+    images = all_images((1, 2, 2), 3)
+    given = conditions(model, 1)
+    given = {name: tensor.expand(len(images), *tensor.shape[1:]) for name, tensor in given.items()}
+    assert model.log_prob(images, **given).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@OPTIONS
+def test_with_options_it_is_causal_and_every_parameter_is_used(options):
+    model = tiny((3, 4, 5), 4, **options)
+    jacobian = dependencies(model, **conditions(model, 1))
+    assert torch.count_nonzero(jacobian[~earlier(model)]) == 0
+    model.loss(torch.randint(4, (3, 3, 4, 5)), **conditions(model, 3)).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@OPTIONS
+@pytest.mark.parametrize("layers", [1, 3])
+def test_with_options_it_equals_the_plain_twin(options, layers):
+    model = tiny((3, 4, 5), 4, layers=layers, **options)
+    twin = genfast.reference.GatedPixelCNN(**model.config).double()
+    twin.load_state_dict(model.state_dict())
+    x, given = torch.randint(4, (3, 3, 4, 5)), conditions(model, 3)
+    torch.testing.assert_close(model(x, **given), twin(x, **given), rtol=0, atol=1e-12)
+
+
+def test_a_condition_reaches_both_stacks_of_every_block_and_is_not_masked():
+    model = tiny((1, 5, 5), 4, condition_channels=2)
+    x = torch.randint(4, (1, 1, 5, 5))
+    condition = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    model(x, condition=condition)[0, ..., 2, 2].sum().backward()
+    seen = condition.grad[0].abs().sum(0) > 0
+    assert seen[:2].all(), "by the vertical stack, all rows above"
+    assert seen[2].tolist() == [True, True, True, False, False], (
+        "by the horizontal one, its own pixel too"
+    )
+    assert not seen[3:].any()
+    for block in model.blocks:
+        for conv in (block.vertical_condition, block.horizontal_condition):
+            assert (conv is None) == (block.last and conv is block.vertical_condition)
+            assert conv is None or conv.weight.grad.any()
+
+
+def test_conditional_sampling_follows_the_conditional_distribution():
+    model = tiny((1, 1, 2), 3, condition_channels=1).float()
+    condition = torch.tensor([[[[0.5, -2.0]]]])
     n = 10_000
-    place = levels ** torch.arange(images[0].numel() - 1, -1, -1)
-    observed = (model.sample(n, seed=3).flatten(1) * place).sum(1).bincount(minlength=len(images))
-    common = expected * n >= 5  # pool the rest, as the chi-square approximation asks
-    observed = torch.cat([observed[common], observed[~common].sum()[None]]).double()
-    expected = torch.cat([expected[common], expected[~common].sum()[None]]) * n
-    keep = expected > 0
-    test = stats.chisquare(observed[keep].numpy(), expected[keep].numpy(), sum_check=False)
-    assert test.pvalue > 1e-3
-    wrong = stats.chisquare(observed[keep].numpy(), expected[keep].roll(1).numpy(), sum_check=False)
-    assert wrong.pvalue < 1e-6, "the test should have the power to see a wrong distribution"
+    drawn = model.sample(n, seed=2, condition=condition.expand(n, -1, -1, -1))
+    images = all_images((1, 1, 2), 3)
+    expected = model.log_prob(images, condition=condition.expand(9, -1, -1, -1)).exp().detach() * n
+    observed = (drawn[:, 0, 0, 0] * 3 + drawn[:, 0, 0, 1]).bincount(minlength=9).double()
+    assert stats.chisquare(observed.numpy(), expected.numpy(), sum_check=False).pvalue > 1e-3
+    other = model.log_prob(images, condition=-condition.expand(9, -1, -1, -1)).exp().detach() * n
+    assert stats.chisquare(observed.numpy(), other.numpy(), sum_check=False).pvalue < 1e-6
 
 
-def test_an_image_depends_on_its_number_only():
-    model = tiny((1, 3, 3), 4)
-    together = model.sample(6, seed=5)
-    assert torch.equal(together, torch.cat([model.sample(2, seed=5), model.sample(4, seed=5, start=2)]))
-    assert not torch.equal(together, model.sample(6, seed=6))
+def test_borders_differ_only_where_the_border_reaches():
+    """Without the first vertical kernel's top row both conventions see the same rows: from row L on
+    they agree exactly, above they do not, since one feeds row 0 zeros and the other biases.
+    """
+    layers, shape = 3, (1, 7, 4)
+    zero, bias = tiny(shape, 4, layers=layers), tiny(shape, 4, layers=layers, border="bias")
+    weights = zero.state_dict()
+    first = "blocks.0.vertical.weight"
+    weights[first][:, :, 0] = 0
+    bias.load_state_dict(weights | {first: weights[first][:, :, 1:]})
+    x = torch.randint(4, (2, *shape))
+    zero.load_state_dict(weights)
+    difference = (zero(x) - bias(x)).abs().amax((0, 1, 2, 4))
+    assert (difference[layers:] < 1e-12).all()
+    assert (difference[:layers] > 1e-3).all()
 
 
-def test_completion_keeps_what_is_given():
-    model = tiny((3, 3, 4), 4)
-    given = torch.randint(4, (5, 3, 3, 4))
-    mask = torch.zeros(1, 1, 3, 4, dtype=torch.bool)
-    mask[..., :2, :] = True
-    done = model.sample(5, given=given, mask=mask, seed=1)
-    assert torch.equal(done[:, :, :2], given[:, :, :2])
-    assert not torch.equal(done[:, :, 2:], given[:, :, 2:])
-    assert torch.equal(model.sample(5, given=given, mask=torch.ones_like(mask)), given)
+@pytest.mark.parametrize(("border", "biased"), [("zero", False), ("bias", True)])
+def test_row_0_gets_zeros_or_biases_from_above(border, biased):
+    model = tiny((1, 1, 4), 4, border=border)
+    model.loss(torch.randint(4, (2, 1, 1, 4))).backward()
+    assert [bool(block.vertical.bias.grad.any()) for block in model.blocks] == [biased] * 3
+    assert not model.blocks[0].vertical.weight.grad.any(), "above there are no pixels"
+
+
+# ---- sampling ------------------------------------------------------------------------------------
 
 
 def test_completion_follows_the_conditional_distribution():
@@ -219,6 +204,8 @@ def test_sampling_does_not_touch_the_mode_of_the_module_and_shows_progress(capsy
         ({"image_shape": (3, 4, 4), "levels": 2, "channels": 2}, "channels .* 3 colours .* got 2"),
         ({"image_shape": (1, 4, 4), "levels": 2, "layers": 0}, "layers must be at least 1, got 0"),
         ({"image_shape": (1, 4, 4), "levels": 2, "num_classes": -1}, "num_classes .* got -1"),
+        ({"image_shape": (1, 4, 4), "levels": 2, "condition_channels": -1}, "condition_channels .* -1"),
+        ({"image_shape": (1, 4, 4), "levels": 2, "border": "x"}, "border must be .* got 'x'"),
     ],
 )
 def test_constructor_names_what_is_wrong(arguments, message):
@@ -233,6 +220,7 @@ def test_constructor_names_what_is_wrong(arguments, message):
         (lambda m, x: m.log_prob(x + 4), ValueError, r"x must hold levels in \[0, 4\), got 4..7"),
         (lambda m, x: m.log_prob(x[:, :, :, :2]), ValueError, r"x must have shape \(N, 1, 3, 3\)"),
         (lambda m, x: m.log_prob(x, torch.tensor([0, 0])), ValueError, "labels given, but"),
+        (lambda m, x: m.log_prob(x, condition=x), ValueError, "condition given, but the model has none"),
         (lambda m, x: m.sample(2, method="magic"), ValueError, "method .* 'magic'"),
         (lambda m, x: m.sample(2, method="incremental"), NotImplementedError, "incremental"),
         (lambda m, x: m.sample(2, temperature=0), ValueError, "temperature .* got 0"),
@@ -266,15 +254,19 @@ def test_wrong_labels_are_named(labels):
         model.log_prob(torch.zeros(2, 1, 2, 2, dtype=torch.int64), labels)
 
 
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [(None, "condition is needed: the model has 2"), (torch.zeros(2, 2, 3, 2), r"\(2, 2, 2, 2\), got")],
+)
+def test_wrong_conditions_are_named(condition, message):
+    model = tiny((1, 2, 2), 4, condition_channels=2)
+    with pytest.raises(ValueError, match=message):
+        model.log_prob(torch.zeros(2, 1, 2, 2, dtype=torch.int64), condition=condition)
+    with pytest.raises(ValueError, match=message):
+        model.sample(2, condition=condition)
+
+
 # ---- as part of PyTorch --------------------------------------------------------------------------
-
-
-def test_config_rebuilds_the_architecture():
-    model = tiny((3, 4, 4), 8, num_classes=2)
-    again = GatedPixelCNN(**model.config).double()
-    again.load_state_dict(model.state_dict())
-    x, labels = torch.randint(8, (2, 3, 4, 4)), torch.tensor([0, 1])
-    assert torch.equal(again.log_prob(x, labels), model.log_prob(x, labels))
 
 
 def test_compiles_whole_and_gives_the_same_gradients():
@@ -286,19 +278,6 @@ def test_compiles_whole_and_gives_the_same_gradients():
     torch.compile(model.loss, fullgraph=True)(x).backward()
     for parameter, expected in zip(model.parameters(), plain, strict=True):
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_runs_under_bf16_autocast(num_classes):
-    model = GatedPixelCNN((1, 6, 6), 4, 16, 2, num_classes)
-    x = torch.randint(4, (3, 1, 6, 6))
-    labels = torch.tensor([0, 1, 2]) if num_classes else None
-    exact = model.loss(x, labels)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = model.loss(x, labels)
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(exact.item(), rel=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

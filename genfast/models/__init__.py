@@ -4,5 +4,7 @@
 """
 
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
+from genfast.models.autoregressive import PixelCNN as PixelCNN
+from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
 
-MODELS = {"gated-pixelcnn": GatedPixelCNN}
+MODELS = {"gated-pixelcnn": GatedPixelCNN, "pixelcnn": PixelCNN, "pixelcnn-pp": PixelCNNPP}

@@ -7,60 +7,63 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genfast.reference.gated import gated_activation
-from genfast.reference.masked_conv import causal_mask
-
-
-class _MaskedConv2d(nn.Conv2d):
-    """A dense convolution whose weight is multiplied by a mask at every call."""
-
-    mask: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        mask_type: str,
-        colors: int,
-        out_splits: int = 1,
-    ) -> None:
-        padding = (kernel_size[0] // 2, kernel_size[1] // 2)
-        super().__init__(in_channels, out_channels, kernel_size, padding=padding)
-        shape = (out_channels, in_channels, *kernel_size)
-        mask = causal_mask(shape, mask_type, colors, out_splits).float()
-        self.register_buffer("mask", mask, persistent=False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(input, self.weight * self.mask, self.bias, padding=self.padding)
+from genfast.reference.masked_conv import MaskedConv2d
 
 
 class _Block(nn.Module):
     def __init__(
-        self, inputs: int, channels: int, k: int, mask: str, colors: int, classes: int, last: bool
+        self,
+        inputs: int,
+        channels: int,
+        first: bool,
+        last: bool,
+        colors: int,
+        classes: int,
+        planes: int,
+        border: str,
+        skip: bool,
     ) -> None:
         super().__init__()
-        self.residual, self.last, self.k = mask == "B", last, k
-        wide = 2 * channels
-        self.vertical = nn.Conv2d(inputs, wide, (k // 2 + 1, k))
+        self.first, self.last, self.border = first, last, border
+        k, mask, wide = 7 if first else 3, "A" if first else "B", 2 * channels
+        rows = k // 2 if first and border == "bias" else k // 2 + 1
+        self.vertical = nn.Conv2d(inputs, wide, (rows, k))
         self.link = nn.Conv2d(wide, wide, 1, bias=False)
-        self.horizontal = _MaskedConv2d(inputs, wide, (1, k), mask, colors, out_splits=2)
-        self.out = _MaskedConv2d(channels, channels, (1, 1), "B", colors)
+        self.horizontal = MaskedConv2d(inputs, wide, (1, k), mask, colors, out_splits=2)
+        self.skip = MaskedConv2d(channels, channels, (1, 1), "B", colors) if skip else None
+        self.out = None if skip and last else MaskedConv2d(channels, channels, (1, 1), "B", colors)
         self.vertical_class = nn.Embedding(classes, wide) if classes and not last else None
         self.horizontal_class = nn.Embedding(classes, wide) if classes else None
+        self.vertical_condition = nn.Conv2d(planes, wide, 1, bias=False) if planes and not last else None
+        self.horizontal_condition = nn.Conv2d(planes, wide, 1, bias=False) if planes else None
 
-    def forward(self, v: Tensor, h: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        m = self.k // 2
-        v_sum = self.vertical(F.pad(v, (m, m, m, 0)))
-        h_sum = self.horizontal(h) + self.link(F.pad(v_sum, (0, 0, 1, -1)))
+    def forward(
+        self, v: Tensor, h: Tensor, labels: Tensor | None, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        rows, columns = self.vertical.kernel_size
+        if self.border == "bias" and self.first:
+            v = _shift_down(v)
+        m = columns // 2
+        v_sum = self.vertical(F.pad(v, (m, m, rows - 1, 0)))
+        link = self.link(_shift_down(v_sum) if self.border == "zero" else v_sum)
+        h_sum = self.horizontal(h) + link
         if self.horizontal_class is not None:
             h_sum = h_sum + self.horizontal_class(labels)[:, :, None, None]
+        if self.horizontal_condition is not None:
+            h_sum = h_sum + self.horizontal_condition(condition)
         if self.vertical_class is not None:
             v_sum = v_sum + self.vertical_class(labels)[:, :, None, None]
-        h_out = self.out(gated_activation(h_sum))
-        return (
-            v if self.last else gated_activation(v_sum),
-            h_out + h if self.residual else h_out,
-        )
+        if self.vertical_condition is not None:
+            v_sum = v_sum + self.vertical_condition(condition)
+        gated = gated_activation(h_sum)
+        skip = None if self.skip is None else self.skip(gated)
+        if self.out is not None:
+            h = self.out(gated) if self.first else self.out(gated) + h
+        return v if self.last else gated_activation(v_sum), h, skip
+
+
+def _shift_down(x: Tensor) -> Tensor:
+    return F.pad(x, (0, 0, 1, -1))
 
 
 class GatedPixelCNN(nn.Module):
@@ -83,6 +86,9 @@ class GatedPixelCNN(nn.Module):
         channels: int = 64,
         layers: int = 8,
         num_classes: int = 0,
+        condition_channels: int = 0,
+        border: str = "zero",
+        skip: bool = False,
     ) -> None:
         super().__init__()
         colors = image_shape[0]
@@ -91,27 +97,34 @@ class GatedPixelCNN(nn.Module):
             _Block(
                 colors if i == 0 else channels,
                 channels,
-                7 if i == 0 else 3,
-                "A" if i == 0 else "B",
+                i == 0,
+                i == layers - 1,
                 colors,
                 num_classes,
-                i == layers - 1,
+                condition_channels,
+                border,
+                skip,
             )
             for i in range(layers)
         )
         outputs = colors * (1 if levels == 2 else levels)
         self.head = nn.Sequential(
             nn.ReLU(),
-            _MaskedConv2d(channels, channels, (1, 1), "B", colors),
+            MaskedConv2d(channels, channels, (1, 1), "B", colors),
             nn.ReLU(),
-            _MaskedConv2d(channels, outputs, (1, 1), "B", colors),
+            MaskedConv2d(channels, outputs, (1, 1), "B", colors),
         )
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """Logits (N, C, levels, H, W) of int64 levels (N, C, H, W)."""
         weight = self.blocks[0].get_parameter("vertical.weight")
         v = h = x.to(weight.dtype) * (2 / (self.levels - 1)) - 1
+        skips = []
         for block in self.blocks:
-            v, h = block(v, h, labels)
-        logits: Tensor = self.head(h).unflatten(1, (self.colors, -1))
+            v, h, skip = block(v, h, labels, condition)
+            skips.append(skip)
+        seen = h if skips[0] is None else torch.stack(skips).sum(0)
+        logits: Tensor = self.head(seen).unflatten(1, (self.colors, -1))
         return torch.cat([torch.zeros_like(logits), logits], 2) if self.levels == 2 else logits

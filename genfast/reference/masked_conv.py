@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from genfast.reference.gated import gated_activation
 
@@ -70,6 +70,36 @@ def gated_masked_conv2d(
     """
     y = masked_conv2d(x, weight, bias, mask_type=mask_type, colors=colors, out_splits=2)
     return gated_activation(y, cond)
+
+
+class MaskedConv2d(nn.Conv2d):
+    """A dense convolution whose weight is multiplied by a mask at every call.
+
+    >>> import torch
+    >>> from genfast.reference.masked_conv import MaskedConv2d
+    >>> MaskedConv2d(1, 8, (3, 3), "A")(torch.randn(1, 1, 5, 5)).shape
+    torch.Size([1, 8, 5, 5])
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        mask_type: str,
+        colors: int = 1,
+        out_splits: int = 1,
+    ) -> None:
+        padding = (kernel_size[0] // 2, kernel_size[1] // 2)
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding)
+        shape = (out_channels, in_channels, *kernel_size)
+        mask = causal_mask(shape, mask_type, colors, out_splits).float()
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, self.weight * self.mask, self.bias, padding=self.padding)
 
 
 def shifted_conv2d(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genfast.sampling import categorical, uniforms
+from genfast.models.autoregressive.heads import CategoricalHead, Head, scale_levels
+from genfast.sampling import uniforms
 
 
 class AutoregressiveModel(nn.Module):
@@ -19,23 +19,33 @@ class AutoregressiveModel(nn.Module):
     A subclass defines `network`; everything else follows. Images are int64 level tensors (N, C, H, W)
     in [0, levels). All log-probabilities are in nats.
 
+    Every method takes what the model is conditioned on: `labels` (N,) int64 in [0, num_classes) and
+    `condition` (N, condition_channels, H, W), each needed exactly if the model has it.
+
     Args:
         image_shape: (C, H, W), each at least 1.
         levels: values a colour can take, at least 2.
-        num_classes: 0 for an unconditional model; otherwise every method needs `labels` in
-            [0, num_classes).
+        num_classes: 0 for a model without classes.
+        condition_channels: 0 for a model without a spatial condition.
+        head: what the network's outputs mean; a softmax over the levels unless given.
     """
 
     #: The constructor's arguments, so that `type(model)(**model.config)` builds the same architecture.
     config: dict[str, Any]
-
     #: Unit of `loss`, and of the figures that evaluation gives.
     unit: ClassVar[str] = "bits/dim"
 
     #: The constructor's arguments that a training run may set, and what each of them is.
     SETTINGS: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, image_shape: tuple[int, int, int], levels: int, num_classes: int = 0) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        levels: int,
+        num_classes: int = 0,
+        condition_channels: int = 0,
+        head: Head | None = None,
+    ) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(
@@ -45,74 +55,90 @@ class AutoregressiveModel(nn.Module):
             raise ValueError(f"levels must be at least 2, got {levels}")
         if num_classes < 0:
             raise ValueError(f"num_classes must be 0 (unconditional) or positive, got {num_classes}")
+        if condition_channels < 0:
+            raise ValueError(
+                f"condition_channels must be 0 (no condition) or positive, got {condition_channels}"
+            )
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.levels = levels
         self.num_classes = num_classes
+        self.condition_channels = condition_channels
+        self.output_head = head or CategoricalHead(channels, levels)
 
-    @property
-    def outputs_per_colour(self) -> int:
-        """Network outputs a colour: one logit for two levels (Bernoulli), else one a level."""
-        return 1 if self.levels == 2 else self.levels
-
-    def network(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def network(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """The causal network.
 
         Args:
             x: (N, C, h, W) in [-1, 1]; h may be less than H, which leaves the rows present unchanged.
-            labels: (N,) int64, or None for an unconditional model.
+            labels: (N,) int64; only for a class-conditional model.
+            condition: (N, condition_channels, h, W); only for a model with a spatial condition.
 
         Returns:
-            (N, C * outputs_per_colour, h, W), colour-major.
+            (N, output_head.outputs, h, W); a categorical head's are colour-major.
         """
         raise NotImplementedError
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The logits of every pixel's levels given the pixels before it, unnormalised.
+    def initialise_from_data(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> None:
+        """Sets initial weights by a first batch of data, before training; most models need none.
+
+        Args:
+            x: (N, C, H, W) int64 in [0, levels), N >= 1.
+            labels, condition: what the model is conditioned on.
+        """
+
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """The parameters of every pixel's distribution given the pixels before it.
 
         Args:
             x: (N, C, H, W) int64 in [0, levels).
-            labels: (N,) int64; only for a class-conditional model.
+            labels, condition: what the model is conditioned on.
 
         Returns:
-            (N, C, levels, H, W).
+            The logits of the levels, unnormalised: (N, C, levels, H, W); or the parameters of a mixture
+            of logistics: (N, 10K or 3K, H, W).
         """
-        logits = self._outputs(x, labels)
-        return torch.cat([torch.zeros_like(logits), logits], 2) if self.levels == 2 else logits
+        return self.output_head.parameters(self._outputs(x, labels, condition))
 
-    def pixel_log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """log p of every pixel and colour given those before it: (N, C, H, W), nats.
+    def pixel_log_prob(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """log p of every pixel and colour given those before it, nats.
 
         Args:
             x: (N, C, H, W) int64 in [0, levels).
-            labels: (N,) int64; only for a class-conditional model.
-        """
-        logits = self._outputs(x, labels)
-        if self.levels == 2:
-            return -F.binary_cross_entropy_with_logits(
-                logits[:, :, 0], x.to(logits.dtype), reduction="none"
-            )
-        nats = F.cross_entropy(logits.flatten(0, 1), x.flatten(0, 1), reduction="none")
-        return -nats.view_as(x)
+            labels, condition: what the model is conditioned on.
 
-    def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        Returns:
+            (N, C, H, W), or (N, 1, H, W) where the colours of a pixel are one event.
+        """
+        return self.output_head.log_prob(self._outputs(x, labels, condition), x)
+
+    def log_prob(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """log p(x) of every image: (N,), nats.
 
         Args:
             x: (N, C, H, W) int64 in [0, levels).
-            labels: (N,) int64; only for a class-conditional model.
+            labels, condition: what the model is conditioned on.
         """
-        return self.pixel_log_prob(x, labels).sum((1, 2, 3))
+        return self.pixel_log_prob(x, labels, condition).sum((1, 2, 3))
 
-    def loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    def loss(self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Mean negative log-likelihood in bits per dimension (pixel and colour), 0-dim.
 
         Args:
             x: (N, C, H, W) int64 in [0, levels), N >= 1.
-            labels: (N,) int64; only for a class-conditional model.
+            labels, condition: what the model is conditioned on.
         """
-        bits: Tensor = self.pixel_log_prob(x, labels).mean() / -math.log(2)
-        return bits
+        return self.pixel_log_prob(x, labels, condition).sum() / (-math.log(2) * x.numel())
 
     @torch.no_grad()
     def sample(
@@ -127,10 +153,11 @@ class AutoregressiveModel(nn.Module):
         temperature: float = 1.0,
         progress: bool = False,
         start: int = 0,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """Draws images, pixel by pixel.
 
-        The draws are keyed by (seed, number of the image, pixel, colour): image i of one call equals
+        The draws are keyed by (seed, number of the image, pixel, draw): image i of one call equals
         image i of any other with the same seed, whatever the batch. `start` numbers the first image,
         so that sample(64) is sample(32) followed by sample(32, start=32).
 
@@ -138,12 +165,15 @@ class AutoregressiveModel(nn.Module):
             n: number of images.
             seed: of the draws.
             labels: (n,) int64 or one int for all; only for a class-conditional model.
-            method: "naive" runs the network on the rows so far once for every pixel and colour.
+            method: "naive" runs the network on the rows so far once for every pixel and
+                colour, or every pixel if its colours are one event.
             given: (n, C, H, W) int64, an image to complete.
-            mask: bool, broadcastable to (n, C, H, W): True keeps the value of `given`.
-            temperature: divides the logits, > 0.
+            mask: bool, broadcastable to (n, C, H, W): True keeps the value of `given`. Where the
+                colours of a pixel are one event it keeps all or none of them.
+            temperature: divides the logits and multiplies the scales, > 0.
             progress: shows a progress bar (needs the extra `train`).
             start: number of the first image, >= 0.
+            condition: (n, condition_channels, H, W); only for a model with a spatial condition.
 
         Returns:
             (n, C, H, W) int64.
@@ -164,13 +194,14 @@ class AutoregressiveModel(nn.Module):
         if isinstance(labels, int):
             labels = torch.full((n,), labels, device=device)
         self._check_labels(n, labels)
+        self._check_condition((n, *self.image_shape), condition)
         x, known = self._canvas(n, given, mask, device)
         numbers = torch.arange(start, start + n, device=device)
         was_training = self.training
         self.eval()
         try:
             for row, column in self._pixels(progress):
-                self._draw_pixel(x, known, row, column, labels, numbers, seed, temperature)
+                self._draw_pixel(x, known, row, column, labels, condition, numbers, seed, temperature)
         finally:
             self.train(was_training)
         return x
@@ -182,21 +213,24 @@ class AutoregressiveModel(nn.Module):
         row: int,
         column: int,
         labels: Tensor | None,
+        condition: Tensor | None,
         numbers: Tensor,
         seed: int,
         temperature: float,
     ) -> None:
         """Fills one pixel of x, colour after colour, from the rows so far."""
-        channels, _, width = self.image_shape
         keep = known[:, :, row, column]
         if bool(keep.all()):
             return
-        uniform = uniforms(seed, numbers, row * width + column, channels)
-        for colour in range(channels):
-            logits = self(x[:, :, : row + 1], labels)[:, colour, :, row, column]
-            level = categorical(logits / temperature, uniform[:, colour])
-            old = x[:, colour, row, column]
-            x[:, colour, row, column] = torch.where(keep[:, colour], old, level)
+        head = self.output_head
+        uniform = uniforms(seed, numbers, row * self.image_shape[2] + column, head.draws)
+        above = slice(row + 1)
+        for colours in head.passes:
+            seen = None if condition is None else condition[:, :, above]
+            outputs = self._outputs(x[:, :, above], labels, seen)[:, :, row, column]
+            drawn = head.draw(outputs, uniform, colours, temperature)
+            old = x[:, colours, row, column]
+            x[:, colours, row, column] = torch.where(keep[:, colours], old, drawn)
 
     def _canvas(
         self, n: int, given: Tensor | None, mask: Tensor | None, device: torch.device
@@ -218,6 +252,10 @@ class AutoregressiveModel(nn.Module):
             raise ValueError(
                 f"mask of shape {tuple(mask.shape)} does not broadcast to {shape}"
             ) from None
+        if len(self.output_head.passes) < shape[1] and bool((known != known[:, :1]).any()):
+            raise ValueError(
+                "mask must keep all colours of a pixel or none: they are drawn as one event"
+            )
         x = torch.where(known, given.to(device), 0)
         self._check_levels(x, "given")
         return x, known
@@ -235,8 +273,8 @@ class AutoregressiveModel(nn.Module):
             ) from None
         return tqdm(pixels, desc="sampling", unit="pixel")  # type: ignore[no-any-return]
 
-    def _outputs(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """The network on checked levels: (N, C, outputs_per_colour, h, W), in fp32 or fp64."""
+    def _outputs(self, x: Tensor, labels: Tensor | None, condition: Tensor | None) -> Tensor:
+        """The network on checked inputs: (N, output_head.outputs, h, W), in fp32 or fp64."""
         channels, height, width = self.image_shape
         if x.ndim != 4 or x.shape[1] != channels or x.shape[3] != width or x.shape[2] > height:
             raise ValueError(
@@ -244,13 +282,11 @@ class AutoregressiveModel(nn.Module):
             )
         self._check_levels(x, "x")
         self._check_labels(x.shape[0], labels)
+        self._check_condition(x.shape, condition)
         dtype = next(self.parameters()).dtype
-        exact = torch.promote_types(dtype, torch.float32)
-        scaled = (x.to(exact) * (2 / (self.levels - 1)) - 1).to(dtype)
-        outputs = self.network(scaled, labels)
-        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        split: Tensor = outputs.unflatten(1, (channels, self.outputs_per_colour))
-        return split
+        condition = None if condition is None else condition.to(dtype)
+        outputs = self.network(scale_levels(x, self.levels, dtype), labels, condition)
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def _check_levels(self, x: Tensor, name: str) -> None:
         if x.dtype != torch.int64:
@@ -281,6 +317,18 @@ class AutoregressiveModel(nn.Module):
                 raise ValueError(
                     f"labels must be in [0, {self.num_classes}), got {int(low)}..{int(high)}"
                 )
+
+    def _check_condition(self, shape: Sequence[int], condition: Tensor | None) -> None:
+        """`shape` is that of the images, (N, C, h, W)."""
+        if (condition is None) != (self.condition_channels == 0):
+            raise ValueError(
+                f"condition is needed: the model has {self.condition_channels} condition_channels"
+                if condition is None
+                else "condition given, but the model has none (condition_channels=0)"
+            )
+        wanted = (shape[0], self.condition_channels, *shape[2:])
+        if condition is not None and tuple(condition.shape) != wanted:
+            raise ValueError(f"condition must have shape {wanted}, got {tuple(condition.shape)}")
 
 
 def _may_look(x: Tensor) -> bool:
