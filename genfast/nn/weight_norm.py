@@ -25,6 +25,11 @@ class WeightNorm(nn.Module):
         shape: of the weight.
         out_dim: its dimension of output channels.
         init_scale: standard deviation that `initialised_from_data` gives the outputs.
+
+    >>> import torch, genfast
+    >>> weight = genfast.nn.WeightNorm((8, 3, 2, 2), out_dim=0, init_scale=1.0).weight
+    >>> weight.square().sum((1, 2, 3)).allclose(torch.ones(8))
+    True
     """
 
     def __init__(self, shape: tuple[int, ...], out_dim: int, init_scale: float) -> None:
