@@ -186,6 +186,10 @@ def test_fullgraph_with_dynamic_shapes(spec: OpSpec) -> None:
     assert counter.frame_count <= 2  # with gradients, and without
 
 
+# What torch 2.4 says of every op that is registered and of every constant that it lifts.
+@pytest.mark.filterwarnings("ignore:At pre-dispatch tracing:UserWarning")
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")
+@pytest.mark.filterwarnings("ignore:Node .* does not reference an nn.Module:UserWarning")
 @proves("export")
 def test_export(spec: OpSpec, dtype: torch.dtype) -> None:
     case = spec.cases[0]
