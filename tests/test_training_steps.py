@@ -164,13 +164,14 @@ def _run(trainer: Trainer) -> list[StepFigures]:
 
 
 def test_the_average_is_what_is_evaluated_drawn_and_opened(tmp_path: Path) -> None:
-    trainer = start(tmp_path, ema=0.75, epochs=1, sample_every=1, samples=3)
+    trainer = start(tmp_path, ema=0.25, epochs=1, sample_every=1, samples=3)
     expected: dict[str, torch.Tensor] = {}
 
     def average(*_: object) -> None:
+        decay = min(0.25, (1 + trainer.step) / (10 + trainer.step))  # 0.25 from the third step on
         for name, tensor in weights(trainer).items():
             before = expected.get(name, tensor.double())
-            expected[name] = 0.75 * before + 0.25 * tensor.double()
+            expected[name] = decay * before + (1 - decay) * tensor.double()
 
     trainer.objective.optimizer.register_step_post_hook(average)
     trainer.run()

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 
 class Average:
-    """Weights averaged over the steps: after each, average = decay * average + (1 - decay) * weights.
+    """Weights averaged over the steps: after each, average = d * average + (1 - d) * weights.
 
-    The first step sets it to the weights. Buffers are copied, not averaged. `model` is a second
-    model of the same class that holds it.
+    After step n + 1, d is `decay`, but at most (1 + n) / (10 + n): else the first weights, which are
+    noise, would count for much during the first 1 / (1 - decay) steps. The first step sets the average
+    to the weights. Buffers are copied, not averaged. `model` is a second model of the same class that
+    holds it.
 
-    >>> import torch
     >>> weights = torch.nn.Linear(1, 1, bias=False)
     >>> average = Average(weights, decay=0.75)
-    >>> for value in (0.0, 4.0):
+    >>> for value in (0.0, 11.0):
     ...     _ = torch.nn.init.constant_(weights.weight, value)
     ...     average.update(weights)
-    >>> average.model.weight.item()
-    1.0
+    >>> round(average.model.weight.item(), 5)  # d = 2 / 11
+    9.0
     """
 
     def __init__(self, model: Any, decay: float) -> None:
-        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        @torch.no_grad()
+        def take_in(averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+            n = int(steps)
+            share = 1 - min(decay, (1 + n) / (10 + n))
+            for average, weight in zip(averages, weights, strict=True):
+                average.lerp_(weight, share)
+
+        self._averaged = AveragedModel(model, multi_avg_fn=take_in)
 
     @property
     def model(self) -> Any:
