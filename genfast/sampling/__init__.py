@@ -1,5 +1,10 @@
-"""Random draws that depend on nothing but their key."""
+"""Sampling pixel by pixel: pixel programs, and draws that depend on nothing but their key."""
 
-from genfast.sampling.categorical import categorical as categorical
+from genfast.reference.draws import categorical as categorical
+from genfast.sampling.builder import ProgramBuilder as ProgramBuilder
+from genfast.sampling.incremental import PixelSampler as PixelSampler
 from genfast.sampling.philox import philox4x32 as philox4x32
 from genfast.sampling.philox import uniforms as uniforms
+from genfast.sampling.program import Phase as Phase
+from genfast.sampling.program import Program as Program
+from genfast.sampling.program import Tap as Tap

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from genfast.models.autoregressive.base import AutoregressiveModel
 from genfast.nn import GatedActivation, MaskedConv2d, ShiftedConv2d
 from genfast.ops.masked_conv import MaskType
+from genfast.sampling import Program, ProgramBuilder, Tap
+from genfast.sampling.lowering import colour_order, masked_convolution, shifted_convolution
 
 
 class GatedBlock(nn.Module):
@@ -73,6 +75,61 @@ class GatedBlock(nn.Module):
             return v, h_out
         bias = None if self.vertical_class is None else self.vertical_class(labels)[:, :, None, None]
         return self.gate(v_sum, bias), h_out
+
+    def lower(self, builder: ProgramBuilder, name: str, v: Tap, h: Tap, colours: int) -> tuple[Tap, Tap]:
+        """The block as instructions of a pixel program.
+
+        The gate of the horizontal stack is computed colour by colour, so what is added to it comes in
+        that order.
+        """
+        vertical, link = self.vertical, self.link.weight[:, :, 0, 0]
+        wide, order = len(link), colour_order(len(link), colours, 2).to(link.device)
+        v_sum = shifted_convolution(
+            builder, f"{name}.vertical", v, vertical.weight, vertical.bias, shift="down"
+        )
+        h_class = (
+            [] if self.horizontal_class is None else [builder.vector(f"{name}.horizontal_class", wide)]
+        )
+        from_above = builder.compute(f"{name}.link", [v_sum.at(-1, 0)], link[order], before=h_class)
+        if not self.last:
+            v_class = (
+                [] if self.vertical_class is None else [builder.vector(f"{name}.vertical_class", wide)]
+            )
+            v = builder.compute(f"{name}.gate", before=[v_sum, *v_class], function="gate")
+        gated = masked_convolution(
+            builder,
+            f"{name}.horizontal",
+            h,
+            self.horizontal.weight,
+            self.horizontal.bias,
+            mask_type=self.horizontal.mask_type,
+            colours=colours,
+            function="gate",
+            before=from_above,
+        )
+        h = masked_convolution(
+            builder,
+            f"{name}.out",
+            gated,
+            self.out.weight,
+            self.out.bias,
+            mask_type="B",
+            colours=colours,
+            function="relu" if self.last else "identity",  # with which the head begins
+            before=h if self.residual else None,
+        )
+        return v, h
+
+    def class_vectors(self, name: str, labels: Tensor, colours: int) -> dict[str, Tensor]:
+        """The inputs of `lower`'s instructions by name, (N, 2 * channels) each."""
+        vectors = {}
+        if self.vertical_class is not None:
+            vectors[f"{name}.vertical_class"] = self.vertical_class(labels)
+        if self.horizontal_class is not None:
+            vector = self.horizontal_class(labels)
+            order = colour_order(vector.shape[1], colours, 2).to(labels.device)
+            vectors[f"{name}.horizontal_class"] = vector[:, order]
+        return vectors
 
 
 class GatedPixelCNN(AutoregressiveModel):
@@ -146,3 +203,28 @@ class GatedPixelCNN(AutoregressiveModel):
         for block in self.blocks:
             v, h = block(v, h, labels)
         return self.head(h)  # type: ignore[no-any-return]
+
+    def pixel_program(self) -> Program:
+        colours = self.image_shape[0]
+        builder = ProgramBuilder(self.image_shape, self.levels)
+        v = h = builder.image
+        for i, block in enumerate(self.blocks):
+            v, h = block.lower(builder, f"blocks.{i}", v, h, colours)
+        for i in (1, 3):
+            layer, function = self.head[i], "relu" if i == 1 else "identity"
+            h = masked_convolution(
+                builder, f"head.{i}", h, layer.weight, layer.bias,
+                mask_type="B", colours=colours, function=function,
+            )  # fmt: skip
+        for colour in range(colours):
+            outputs = self.outputs_per_colour
+            logits = h[colour * outputs : (colour + 1) * outputs]
+            builder.draw(logits, "bernoulli" if self.levels == 2 else "categorical", colour)
+        return builder.build()
+
+    def pixel_inputs(self, labels: Tensor | None) -> dict[str, Tensor]:
+        vectors: dict[str, Tensor] = {}
+        for i, block in enumerate(self.blocks):
+            if labels is not None:
+                vectors |= block.class_vectors(f"blocks.{i}", labels, self.image_shape[0])
+        return vectors
