@@ -35,6 +35,26 @@ def gated_activation_bwd(
     threads: int,
 ) -> None: ...
 
+class PixelProgram:
+    def __init__(self, code: Sequence[int], weights: int, count: int) -> None: ...
+
+class PixelSampling:
+    def __init__(
+        self,
+        program: PixelProgram,
+        x: int,
+        known: int,
+        outputs: int,
+        inputs: Sequence[int],
+        scaled: int,
+        images: int,
+        tile: int,
+        seed: int,
+        start: int,
+        temperature: float,
+    ) -> None: ...
+    def run(self, first_row: int, last_row: int, threads: int) -> None: ...
+
 # Only in a build with CUDA code.
 def gated_activation_fwd_cuda(
     x: int,

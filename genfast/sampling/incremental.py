@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from genfast.ops.pixel_sampler import NativeProgram
 from genfast.reference.pixel_sampler import PixelInterpreter
+from genfast.sampling.packing import PackedProgram
 from genfast.sampling.philox import uniforms
-from genfast.sampling.program import Program
+from genfast.sampling.program import Buffer, Program
 
 Engine = Literal["native", "interpreter"]
 
+Run = Callable[[int, int], None]  # samples the rows from the first to before the last
+
+_TILE = 16  # images that a thread samples together, at most: more do not fit its cache
 _SECONDS_A_CHUNK = 0.1  # an interrupt waits no longer, unless one row takes longer
 
 
 class PixelSampler:
-    """A pixel program, ready to sample.
+    """A pixel program, packed for the engine that runs it.
 
     Args:
         program: what to run.
-        engine: "interpreter" runs the program in plain PyTorch, in the dtype and on the device of its
-            weights.
+        engine: "native" runs on the CPU, in fp32 whatever the weights' dtype; "interpreter" is plain
+            PyTorch, in the dtype and on the device of the weights. None chooses "native" for weights on
+            the CPU, unless they are fp64.
 
     >>> import torch, genfast
     >>> from genfast.sampling import PixelSampler
@@ -35,7 +41,19 @@ class PixelSampler:
 
     def __init__(self, program: Program, engine: Engine | None = None) -> None:
         self.program = program
-        self.engine: Engine = engine or "interpreter"
+        weight = program.weights[0]
+        native = weight.device.type == "cpu" and weight.dtype != torch.float64
+        self.engine: Engine = engine or ("native" if native else "interpreter")
+        if self.engine == "native":
+            packed = PackedProgram(program)
+            self._native = NativeProgram(packed.code, packed.weights, self._scaled())
+
+    def _scaled(self) -> Tensor:
+        """What the network sees for each level."""
+        weight = self.program.weights[0]
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        levels = torch.arange(self.program.levels, device=weight.device)
+        return (levels.to(exact) * (2 / (self.program.levels - 1)) - 1).to(weight.dtype)
 
     def fill(
         self,
@@ -51,40 +69,85 @@ class PixelSampler:
     ) -> None:
         """Draws the values of `x` that are not known, in place.
 
+        An interrupt leaves `x` with the rows that were done, and the sampler as it was.
+
         Args:
-            x: (N, C, H, W) int64 levels.
-            known: (N, C, H, W) bool: values to keep.
+            x: (N, C, H, W) int64 levels, contiguous, on the device of the weights.
+            known: (N, C, H, W) bool, contiguous: values to keep.
             seed, start: key of the draws, see `uniforms`; `start` is the number of the first image.
             temperature: divides logits and multiplies the scales of logistic distributions.
             inputs: the program's inputs by name, (N, channels, H, W) or (N, channels).
             outputs: (N, program.outputs, H, W); if given, filled with the parameters of every draw.
             progress: called with the number of pixels (of all images together) done since the last call.
         """
-        _check_inputs(self.program, len(x), inputs or {})
-        if not len(x):
-            return
+        inputs = inputs or {}
+        _check_inputs(self.program, len(x), inputs)
         _, height, width = self.program.image_shape
+        threads = torch.get_num_threads()
+        for images in _batches(len(x), threads * _TILE if self.engine == "native" else len(x)):
+            run = self._start(
+                x[images], known[images], seed, start + images.start, temperature,
+                {name: value[images] for name, value in inputs.items()},
+                None if outputs is None else outputs[images],
+            )  # fmt: skip
+            for rows in _run_rows(run, height):
+                if progress is not None:
+                    progress(rows * width * (images.stop - images.start))
+
+    def _start(
+        self,
+        x: Tensor,
+        known: Tensor,
+        seed: int,
+        start: int,
+        temperature: float,
+        inputs: Mapping[str, Tensor],
+        outputs: Tensor | None,
+    ) -> Run:
+        """What samples some rows of some images."""
+        if self.engine == "native":
+            return self._native.start(
+                x, known, inputs=self._in_memory(inputs), outputs=outputs,
+                seed=seed, start=start, temperature=temperature,
+                tile=-(-len(x) // torch.get_num_threads()),
+            ).run  # fmt: skip
+        width = self.program.image_shape[2]
         numbers = torch.arange(start, start + len(x), device=x.device)
 
         def row_uniforms(row: int) -> Tensor:
             pixels = torch.arange(row * width, (row + 1) * width, device=x.device)
             return uniforms(seed, numbers, pixels[:, None], self.program.draws)
 
-        run = PixelInterpreter(
+        return PixelInterpreter(
             self.program, x, known, row_uniforms,
             inputs=inputs, temperature=temperature, outputs=outputs,
-        )  # fmt: skip
-        _run_rows(run.run, height, lambda rows: progress and progress(rows * width))
+        ).run  # fmt: skip
+
+    def _in_memory(self, inputs: Mapping[str, Tensor]) -> list[Tensor | None]:
+        """The inputs of all buffers, channels last."""
+
+        def one(buffer: Buffer) -> Tensor | None:
+            if buffer.source not in ("map", "vector"):
+                return None
+            return inputs[buffer.name].detach().float().movedim(1, -1).contiguous()
+
+        return [one(buffer) for buffer in self.program.buffers]
 
 
-def _run_rows(run: Callable[[int, int], None], height: int, done: Callable[[int], object]) -> None:
-    """All rows, in chunks short enough that an interrupt or a progress bar need not wait."""
+def _batches(n: int, largest: int) -> list[slice]:
+    """0 .. n - 1 in as few parts of nearly equal size as there can be."""
+    parts = -(-n // max(1, largest))
+    return [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+
+
+def _run_rows(run: Run, height: int) -> Iterator[int]:
+    """Runs all rows, in chunks short enough that an interrupt or a progress bar need not wait."""
     row, rows = 0, 1
     while row < height:
         began = time.perf_counter()
         last = min(row + rows, height)
         run(row, last)
-        done(last - row)
+        yield last - row
         row = last
         rows = 2 * rows if time.perf_counter() - began < _SECONDS_A_CHUNK / 2 else 1
 

@@ -1,0 +1,269 @@
+#include "pixel_sampler/pixel_sampler.h"
+
+#include "common/parallel.h"
+#include "common/simd.h"
+#include "pixel_sampler/draw.h"
+#include "pixel_sampler/product.h"
+
+namespace genfast::GENFAST_ISA {
+namespace {
+
+// ---- functions -----------------------------------------------------------------------------------
+
+GENFAST_INLINE Vec elu(Vec z) { return z > 0.0f ? z : minus_one(exp_parts(at_most(z, 0.0f))); }
+GENFAST_INLINE Vec glu(Vec a, Vec b) { return a / (1.0f + value(exp_parts(-b))); }
+
+// tanh(a) sigmoid(b) with one division, as in gated_cpu.cpp: u = e^{-2|a|}, v = e^{-b}.
+GENFAST_INLINE Vec gate(Vec a, Vec b) {
+  const Vec u1 = minus_one(exp_parts(-2.0f * abs(a)));
+  const Vec v = value(exp_parts(-b));
+  const Vec denominator = 2.0f + u1;
+  return copy_sign((0.0f - u1) / (denominator * v + denominator), a);
+}
+
+// The vectors of a position. They may run over the end by less than a vector: into padding.
+template <class Function>
+GENFAST_INLINE void each_vector(int channels, const Function& function) {
+  for (int i = 0; i < channels; i += kLanes) function(i);
+}
+
+// elu(-z) follows elu(z) without padding, so its last vector has to end where the channels do.
+static void concat_elu(const float* z, int channels, float* y) {
+  each_vector(channels, [&](int i) { store(y + i, elu(load(z + i))); });
+  each_vector(channels, [&](int i) {
+    const Vec v = elu(-load(z + i));
+    const int left = channels - i;
+    if (left >= kLanes) {
+      store(y + channels + i, v);
+    } else {
+      __builtin_memcpy(y + channels + i, &v, sizeof(float) * static_cast<unsigned>(left));
+    }
+  });
+}
+
+// The function of what `product` left in z, at one position.
+static void apply(PixelFunction function, const float* z, int outputs, float* y) {
+  const int half = outputs / 2;
+  switch (function) {
+    case PixelFunction::identity: break;  // it has no z of its own
+    case PixelFunction::relu:
+      return each_vector(outputs, [&](int i) { store(y + i, at_least(load(z + i), 0.0f)); });
+    case PixelFunction::elu:
+      return each_vector(outputs, [&](int i) { store(y + i, elu(load(z + i))); });
+    case PixelFunction::concat_elu: return concat_elu(z, outputs, y);
+    case PixelFunction::gate:
+      return each_vector(half, [&](int i) { store(y + i, gate(load(z + i), load(z + half + i))); });
+    case PixelFunction::glu:
+      return each_vector(half, [&](int i) { store(y + i, glu(load(z + i), load(z + half + i))); });
+  }
+}
+
+// ---- running an instruction ----------------------------------------------------------------------
+
+// At consecutive positions: images of one column, or all columns and images of a row.
+void run_positions(const PixelWork& work, int64_t column, int64_t positions, float* scratch) {
+  const PixelInstruction& code = *work.code;
+  const int64_t pitch = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad + kPixelPad;
+  for (int64_t position = 0; position < positions;) {
+    const int count = next_block(positions - position);
+    float* y = work.target + column * work.target_column + position * work.target_image;
+    if (code.function == PixelFunction::identity) {
+      product(work, column, position, count, y, work.target_image);
+    } else {
+      product(work, column, position, count, scratch, pitch);
+      for (int n = 0; n < count; ++n) {
+        float* to = y + n * work.target_image;
+        apply(code.function, scratch + n * pitch, code.outputs, to);
+        for (int i = 0; i < code.after; ++i) {
+          const PixelOperand& o = work.operand[code.taps + code.before + i];
+          const float* x = o.base + column * o.column + (position + n) * o.image;
+          each_vector(code.target.channels, [&](int c) { store(to + c, load(to + c) + load(x + c)); });
+        }
+      }
+    }
+    position += count;
+  }
+}
+
+void run_row(const PixelWork& work, int images, float* scratch) {
+  if (work.together) {
+    run_positions(work, 0, int64_t{work.columns} * images, scratch);
+  } else {
+    for (int q = 0; q < work.columns; ++q) run_positions(work, q, images, scratch);
+  }
+}
+
+// ---- where things are ----------------------------------------------------------------------------
+
+// One tile on its way through a batch.
+struct Sampler {
+  const PixelProgram& program;
+  const PixelBatch& batch;
+  const PixelTile& tile;
+
+  int64_t column_pitch(const PixelBuffer& b) const { return int64_t{tile.images} * b.padded; }
+
+  float* at(const PixelBuffer& b, int row, int column) const {
+    const int slot = (row % b.depth + b.depth) % b.depth;
+    const int64_t pitch = b.left + b.columns + b.right;
+    return tile.memory + b.offset * tile.images + (slot * pitch + b.left + column) * column_pitch(b);
+  }
+
+  // A tap of an instruction at row i of `level`, and at columns j, j + step, ...
+  PixelOperand operand(const PixelTap& tap, int level, int i, int j, int step) const {
+    const PixelBuffer& b = program.buffer[tap.buffer];
+    PixelOperand o;
+    if (b.source == PixelSource::vector) {
+      o = {at(b, 0, 0) + tap.channel, 0, b.padded};
+    } else {
+      const bool coarser = b.level > level;
+      const int finer = coarser ? 0 : level - b.level;
+      i = coarser ? i >> 1 : i << finer;
+      j = coarser ? j >> 1 : j << finer;
+      step = coarser ? 1 : step << finer;
+      o = {at(b, i + tap.row, j + tap.column) + tap.channel, step * column_pitch(b), b.padded};
+    }
+    if (tile.images == 1) o.image = o.column;  // so that a row is one run of positions
+    return o;
+  }
+
+  // `operands` has room for the instruction's own.
+  PixelWork work(const PixelInstruction& code, int row, PixelOperand* operands) const {
+    PixelWork w = {&code, operands, nullptr, 0, 0, 0, true};
+    const int level = code.level, i = row >> level;
+    const bool parity = code.column_parity >= 0;
+    if (row % (1 << level) || (parity && i % 2 != code.row_parity)) return w;
+    const int j = parity ? code.column_parity : 0, step = parity ? 2 : 1;
+    const PixelOperand target = operand(code.target, level, i, j, step);
+    w.target = const_cast<float*>(target.base);
+    w.target_column = target.column;
+    w.target_image = target.image;
+    w.columns = (program.buffer[code.target.buffer].columns - j + step - 1) / step;
+    w.together = target.column == tile.images * target.image;
+    for (int k = 0; k < code.taps + code.before + code.after; ++k) {
+      operands[k] = operand(code.operand[k], level, i, j, step);
+      w.together = w.together && operands[k].column == tile.images * operands[k].image;
+    }
+    return w;
+  }
+
+  // Fills the row of what is known beforehand.
+  void start_row(int row) const {
+    for (int n = 0; n < program.buffers; ++n) {
+      const PixelBuffer& b = program.buffer[n];
+      if (b.source == PixelSource::ones) {
+        for (int64_t k = 0; k < b.columns * tile.images; ++k) at(b, row, 0)[k * b.padded] = 1.0f;
+      } else if (b.source == PixelSource::map || (b.source == PixelSource::vector && row == 0)) {
+        const int columns = b.source == PixelSource::map ? b.columns : 1;
+        const int rows = b.source == PixelSource::map ? program.height : 1;
+        for (int c = 0; c < columns; ++c) {
+          for (int t = 0; t < tile.images; ++t) {
+            const float* from =
+                batch.inputs[n] + (((tile.first + t) * rows + row) * columns + c) * b.channels;
+            __builtin_memcpy(at(b, row, c) + t * b.padded, from,
+                             sizeof(float) * static_cast<unsigned long>(b.channels));
+          }
+        }
+      }
+    }
+  }
+
+  // ---- running ----
+
+  void run(PixelPhase phase, int row) const {
+    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
+      run_row(work(program.instruction[k], row, tile.operands), tile.images, tile.scratch);
+    }
+  }
+
+  void draw(const PixelInstruction& code, int row, int column) const {
+    const PixelTap& tap = *code.operand;
+    const PixelBuffer& b = program.buffer[tap.buffer];
+    const float* parameters = at(b, row, column) + tap.channel;
+    float* image = at(program.buffer[program.image], row, column) + code.first_colour;
+    const int64_t pixels = int64_t{program.height} * program.width;
+    const int64_t pixel = int64_t{row} * program.width + column;
+    for (int t = 0; t < tile.images; ++t) {
+      const int64_t n = tile.first + t;
+      if (batch.outputs) {
+        float* out = batch.outputs + (n * program.outputs + code.first_output) * pixels + pixel;
+        for (int k = 0; k < tap.channels; ++k) out[k * pixels] = parameters[k];
+      }
+      int drawn[3] = {0, 0, 0};
+      draw_levels(code, parameters, n, pixel, drawn);
+      for (int k = 0; k < code.colours; ++k) {
+        const int64_t place = (n * program.colours + code.first_colour + k) * pixels + pixel;
+        if (!batch.known[place]) batch.x[place] = drawn[k];
+        image[k] = batch.scaled[batch.x[place]];
+      }
+      parameters += b.padded;
+      image += program.buffer[program.image].padded;
+    }
+  }
+
+  void draw_levels(const PixelInstruction& code, const float* parameters, int64_t n, int64_t pixel,
+                   int* drawn) const {
+    const PixelUniforms uniform = {batch.seed, static_cast<uint64_t>(batch.start + n),
+                                   static_cast<uint32_t>(pixel)};
+    switch (code.head) {
+      case PixelHead::bernoulli:
+        drawn[0] = draw_bernoulli(parameters[0] / batch.temperature, uniform[code.first_colour]);
+        return;
+      case PixelHead::categorical:
+        drawn[0] = draw_categorical(parameters, program.levels, batch.temperature,
+                                    uniform[code.first_colour], tile.scratch);
+        return;
+      case PixelHead::logistic_mixture:
+        draw_mixture(parameters, code.operand->channels, code.colours, program.levels, batch.temperature,
+                     uniform, tile.scratch, drawn);
+    }
+  }
+
+  // The instructions that run at pixels, on a row: their operands are found once.
+  void run_pixels(int row) const {
+    const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
+    PixelOperand* operands = tile.operands + program.operands;
+    for (int k = first; k < last; ++k) {
+      if (program.instruction[k].draw) continue;
+      tile.works[k] = work(program.instruction[k], row, operands);
+      operands += program.instruction[k].taps + program.instruction[k].before + program.instruction[k].after;
+    }
+    for (int column = 0; column < program.width; ++column) {
+      for (int k = first; k < last; ++k) {
+        const PixelInstruction& code = program.instruction[k];
+        if (code.draw) {
+          draw(code, row, column);
+          continue;
+        }
+        const PixelWork& w = tile.works[k];
+        int q = column >> code.level;
+        if (!w.columns || column % (1 << code.level)) continue;
+        if (code.column_parity >= 0) {
+          if (q % 2 != code.column_parity) continue;
+          q /= 2;
+        }
+        run_positions(w, q, tile.images, tile.scratch);
+      }
+    }
+  }
+
+  void run_rows(int first_row, int last_row) const {
+    for (int row = first_row; row < last_row; ++row) {
+      start_row(row);
+      run(PixelPhase::row, row);
+      run_pixels(row);
+      run(PixelPhase::end, row);
+    }
+  }
+};
+
+}  // namespace
+
+void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, const PixelTile* tiles,
+                           int64_t count, int first_row, int last_row, int threads) {
+  parallel_for(threads, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) Sampler{program, batch, tiles[t]}.run_rows(first_row, last_row);
+  });
+}
+
+}  // namespace genfast::GENFAST_ISA

@@ -1,0 +1,121 @@
+// weight . taps + bias + sum of before, at a block of positions: the register-tiled product.
+#pragma once
+#include "common/simd.h"
+#include "pixel_sampler/pixel_sampler.h"
+
+namespace genfast::GENFAST_ISA {
+
+// Vectors of outputs x positions that stay in registers, for a number of positions: at least 8 sums in
+// flight, and the more positions, the fewer vectors.
+#ifdef __AVX512F__
+constexpr int kPositions = 12;
+GENFAST_INLINE int vectors_at_once(int positions) { return positions <= 3 ? 8 : positions <= 6 ? 4 : 2; }
+#else
+constexpr int kPositions = 6;
+GENFAST_INLINE int vectors_at_once(int positions) { return positions == 1 ? 8 : positions == 2 ? 4 : 2; }
+#endif
+static_assert(kPositions <= kPixelBlock, "scratch memory is for kPixelBlock positions");
+
+// How many positions to take next: blocks of 6 have the best ratio of sums to loads.
+GENFAST_INLINE int next_block(int64_t left) {
+  return left > kPositions ? 6 : static_cast<int>(left);
+}
+
+// A part of a product: where the column's operands are (`column` columns along), which position comes
+// first, the weights of the first output vector, and where that vector goes.
+struct Part {
+  const PixelWork* work;
+  int64_t column, position;
+  const float* weight;
+  int64_t pitch;  // from the weights of a channel to those of the next
+  int output;     // the first vector's, in floats
+  float* z;       // of the block's first position
+  int64_t z_pitch;
+};
+
+template <int kVectors, int kCount>
+static __attribute__((noinline)) void product_block(const Part& part) {
+  const PixelWork& work = *part.work;
+  const PixelInstruction& code = *work.code;
+  Vec sum[kCount][kVectors];
+  for (int m = 0; m < kVectors; ++m) {
+    const Vec bias = code.bias ? load(code.bias + part.output + m * kLanes) : Vec{};
+    for (int n = 0; n < kCount; ++n) sum[n][m] = bias;
+  }
+  for (int i = 0; i < code.before; ++i) {
+    const PixelOperand& o = work.operand[code.taps + i];
+    const float* x = o.base + part.column * o.column + part.position * o.image + part.output;
+    for (int n = 0; n < kCount; ++n) {
+      for (int m = 0; m < kVectors; ++m) sum[n][m] += load(x + n * o.image + m * kLanes);
+    }
+  }
+  const float* weight = part.weight;
+  for (int i = 0; i < code.taps; ++i) {
+    const PixelOperand& o = work.operand[i];
+    const float* x = o.base + part.column * o.column + part.position * o.image;
+    const int64_t image = o.image;
+    const int channels = code.operand[i].channels;
+    for (int k = 0; k < channels; ++k) {
+      Vec w[kVectors];
+#pragma GCC unroll 8
+      for (int m = 0; m < kVectors; ++m) w[m] = load(weight + m * kLanes);
+#pragma GCC unroll 12
+      for (int n = 0; n < kCount; ++n) {
+        const Vec xs = broadcast(x[n * image + k]);
+#pragma GCC unroll 8
+        for (int m = 0; m < kVectors; ++m) sum[n][m] += w[m] * xs;
+      }
+      weight += part.pitch;
+    }
+  }
+  for (int n = 0; n < kCount; ++n) {
+    for (int m = 0; m < kVectors; ++m) store(part.z + n * part.z_pitch + m * kLanes, sum[n][m]);
+  }
+}
+
+typedef void (*ProductBlock)(const Part&);
+
+#define GENFAST_COUNTS_3(V) product_block<V, 1>, product_block<V, 2>, product_block<V, 3>
+#define GENFAST_COUNTS_6(V) \
+  GENFAST_COUNTS_3(V), product_block<V, 4>, product_block<V, 5>, product_block<V, 6>
+#ifdef __AVX512F__
+#define GENFAST_COUNTS(V)                                                                      \
+  GENFAST_COUNTS_6(V), product_block<V, 7>, product_block<V, 8>, product_block<V, 9>,          \
+      product_block<V, 10>, product_block<V, 11>, product_block<V, 12>
+static constexpr ProductBlock kByEight[] = {GENFAST_COUNTS_3(8)}, kByFour[] = {GENFAST_COUNTS_6(4)};
+#else
+#define GENFAST_COUNTS(V) GENFAST_COUNTS_6(V)
+static constexpr ProductBlock kByEight[] = {product_block<8, 1>};
+static constexpr ProductBlock kByFour[] = {product_block<4, 1>, product_block<4, 2>};
+#endif
+static constexpr ProductBlock kByTwo[] = {GENFAST_COUNTS(2)}, kByOne[] = {GENFAST_COUNTS(1)};
+#undef GENFAST_COUNTS
+#undef GENFAST_COUNTS_6
+#undef GENFAST_COUNTS_3
+
+GENFAST_INLINE ProductBlock block_of(int vectors, int positions) {
+  const ProductBlock* table =
+      vectors == 8 ? kByEight : vectors == 4 ? kByFour : vectors == 2 ? kByTwo : kByOne;
+  return table[positions - 1];
+}
+
+// All outputs at `positions` (<= kPositions) positions from `position` on, into z.
+static void product(const PixelWork& work, int64_t column, int64_t position, int positions, float* z,
+                    int64_t z_pitch) {
+  const PixelInstruction& code = *work.code;
+  const int outputs = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
+  const int most = vectors_at_once(positions);
+  for (int panel = 0; panel < outputs; panel += kPixelPanel) {
+    const int width = outputs - panel < kPixelPanel ? outputs - panel : kPixelPanel;
+    const float* weight = code.weight + static_cast<int64_t>(panel) * code.channels;
+    int vectors = most;
+    for (int output = 0; output < width; output += vectors * kLanes) {
+      while (vectors * kLanes > width - output) vectors /= 2;
+      const Part part = {&work, column,         position,           weight + output,
+                         width, panel + output, z + panel + output, z_pitch};
+      block_of(vectors, positions)(part);
+    }
+  }
+}
+
+}  // namespace genfast::GENFAST_ISA
