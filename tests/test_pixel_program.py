@@ -33,7 +33,7 @@ def kernel(rows: int, columns: int, outputs: int = 1, inputs: int = 1) -> torch.
 
 @pytest.mark.parametrize("layers", [1, 2, 8])
 def test_phases_of_the_gated_pixelcnn(layers):
-    """A link is known before its row, what is horizontal at its pixel, what is vertical after the row."""
+    """Links are known before the row, what is horizontal at its pixel, what is vertical after it."""
     program = GatedPixelCNN((1, 9, 9), 2, 4, layers).pixel_program()
     assert counts(program) == {
         "ROW": layers,  # links

@@ -1,4 +1,5 @@
-// pixel_sampler: runs pixel programs (genfast/sampling/program.py; docs/pixel-sampler.md). Each instruction
+// pixel_sampler: runs pixel programs (genfast/sampling/program.py; docs/pixel-sampler.md). Each
+// instruction
 //
 //   target = function(weight . taps + bias + sum of before) + sum of after
 //
@@ -7,12 +8,13 @@
 //
 // Memory: a tile of T images is sampled together by one thread. Each buffer is a ring of its last rows,
 // [depth][left + columns + right][T images][channels], with zeros on both sides, channels padded to
-// kPixelPad. So the positions of a row, or the images of a pixel, follow one another at a fixed distance,
-// and one product serves rows and pixels alike. Weights are packed as panels of kPixelPanel outputs:
-// [panel][channels of the taps, one tap after the other][outputs of the panel, padded to kPixelPad].
+// kPixelPad. So the positions of a row, or the images of a pixel, follow one another at a fixed
+// distance, and one product serves rows and pixels alike. Weights are packed as panels of kPixelPanel
+// outputs: [panel][channels of the taps, one tap after the other][outputs of the panel, padded to
+// kPixelPad].
 //
-// Every output is accumulated in the same order whatever the tile, so that the parameters of the draws do
-// not depend, bit for bit, on how images are tiled or on the number of threads.
+// Every output is accumulated in the same order whatever the tile, so that the parameters of the draws
+// do not depend, bit for bit, on how images are tiled or on the number of threads.
 #pragma once
 #include <cstdint>
 
@@ -46,9 +48,9 @@ struct PixelInstruction {
   PixelFunction function;
   PixelTap target;
   int level, outputs, row_parity, column_parity;  // parities: -1 for none
-  int taps, before, after, channels;  // channels: of all taps together
-  const PixelTap* operand;     // taps, then before, then after; a draw's parameters
-  const float *weight, *bias;  // bias may be null, weight where there are no taps
+  int taps, before, after, channels;              // channels: of all taps together
+  const PixelTap* operand;                        // taps, then before, then after; a draw's parameters
+  const float *weight, *bias;                     // bias may be null, weight where there are no taps
   // A draw:
   PixelHead head;
   int first_colour, colours, first_output;
@@ -59,8 +61,9 @@ struct PixelProgram {
   int buffers, image;  // how many, and which is the image
   const PixelBuffer* buffer;
   const PixelInstruction* instruction;
-  int first[static_cast<int>(PixelPhase::count) + 1];  // instructions of phase p: first[p] .. first[p + 1] - 1
-  int operands, widest;                                // of all instructions; outputs of the widest, padded
+  int first[static_cast<int>(PixelPhase::count) +
+            1];          // instructions of phase p: first[p] .. first[p + 1] - 1
+  int operands, widest;  // of all instructions; outputs of the widest, padded
 };
 
 // What a call samples; images are numbered from 0 here.
@@ -75,7 +78,8 @@ struct PixelBatch {
   float temperature;
 };
 
-// An operand of an instruction on a row, with the distances from column to column and from image to image.
+// An operand of an instruction on a row, with the distances from column to column and from image to
+// image.
 struct PixelOperand {
   const float* base;
   int64_t column, image;

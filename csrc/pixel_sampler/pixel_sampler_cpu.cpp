@@ -48,8 +48,7 @@ static void apply(PixelFunction function, const float* z, int outputs, float* y)
     case PixelFunction::identity: break;  // it has no z of its own
     case PixelFunction::relu:
       return each_vector(outputs, [&](int i) { store(y + i, at_least(load(z + i), 0.0f)); });
-    case PixelFunction::elu:
-      return each_vector(outputs, [&](int i) { store(y + i, elu(load(z + i))); });
+    case PixelFunction::elu: return each_vector(outputs, [&](int i) { store(y + i, elu(load(z + i))); });
     case PixelFunction::concat_elu: return concat_elu(z, outputs, y);
     case PixelFunction::gate:
       return each_vector(half, [&](int i) { store(y + i, gate(load(z + i), load(z + half + i))); });
@@ -226,7 +225,8 @@ struct Sampler {
     for (int k = first; k < last; ++k) {
       if (program.instruction[k].draw) continue;
       tile.works[k] = work(program.instruction[k], row, operands);
-      operands += program.instruction[k].taps + program.instruction[k].before + program.instruction[k].after;
+      operands +=
+          program.instruction[k].taps + program.instruction[k].before + program.instruction[k].after;
     }
     for (int column = 0; column < program.width; ++column) {
       for (int k = first; k < last; ++k) {
@@ -262,7 +262,8 @@ struct Sampler {
 void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, const PixelTile* tiles,
                            int64_t count, int first_row, int last_row, int threads) {
   parallel_for(threads, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) Sampler{program, batch, tiles[t]}.run_rows(first_row, last_row);
+    for (int64_t t = begin; t < end; ++t)
+      Sampler{program, batch, tiles[t]}.run_rows(first_row, last_row);
   });
 }
 

@@ -17,9 +17,7 @@ GENFAST_INLINE int vectors_at_once(int positions) { return positions == 1 ? 8 : 
 static_assert(kPositions <= kPixelBlock, "scratch memory is for kPixelBlock positions");
 
 // How many positions to take next: blocks of 6 have the best ratio of sums to loads.
-GENFAST_INLINE int next_block(int64_t left) {
-  return left > kPositions ? 6 : static_cast<int>(left);
-}
+GENFAST_INLINE int next_block(int64_t left) { return left > kPositions ? 6 : static_cast<int>(left); }
 
 // A part of a product: where the column's operands are (`column` columns along), which position comes
 // first, the weights of the first output vector, and where that vector goes.
@@ -33,45 +31,45 @@ struct Part {
   int64_t z_pitch;
 };
 
+// The loops over vectors and positions are unrolled, all of them, or the sums would not stay in
+// registers.
+#define GENFAST_EACH_VECTOR _Pragma("GCC unroll 8") for (int m = 0; m < kVectors; ++m)
+#define GENFAST_EACH_POSITION _Pragma("GCC unroll 12") for (int n = 0; n < kCount; ++n)
+
 template <int kVectors, int kCount>
 static __attribute__((noinline)) void product_block(const Part& part) {
   const PixelWork& work = *part.work;
   const PixelInstruction& code = *work.code;
   Vec sum[kCount][kVectors];
-  for (int m = 0; m < kVectors; ++m) {
+  GENFAST_EACH_VECTOR {
     const Vec bias = code.bias ? load(code.bias + part.output + m * kLanes) : Vec{};
-    for (int n = 0; n < kCount; ++n) sum[n][m] = bias;
+    GENFAST_EACH_POSITION sum[n][m] = bias;
   }
   for (int i = 0; i < code.before; ++i) {
     const PixelOperand& o = work.operand[code.taps + i];
     const float* x = o.base + part.column * o.column + part.position * o.image + part.output;
-    for (int n = 0; n < kCount; ++n) {
-      for (int m = 0; m < kVectors; ++m) sum[n][m] += load(x + n * o.image + m * kLanes);
-    }
+    GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] += load(x + n * o.image + m * kLanes); }
   }
   const float* weight = part.weight;
+  const int64_t pitch = part.pitch;
   for (int i = 0; i < code.taps; ++i) {
     const PixelOperand& o = work.operand[i];
     const float* x = o.base + part.column * o.column + part.position * o.image;
     const int64_t image = o.image;
-    const int channels = code.operand[i].channels;
-    for (int k = 0; k < channels; ++k) {
+    for (const float* end = x + code.operand[i].channels; x < end; ++x, weight += pitch) {
       Vec w[kVectors];
-#pragma GCC unroll 8
-      for (int m = 0; m < kVectors; ++m) w[m] = load(weight + m * kLanes);
-#pragma GCC unroll 12
-      for (int n = 0; n < kCount; ++n) {
-        const Vec xs = broadcast(x[n * image + k]);
-#pragma GCC unroll 8
-        for (int m = 0; m < kVectors; ++m) sum[n][m] += w[m] * xs;
+      GENFAST_EACH_VECTOR w[m] = load(weight + m * kLanes);
+      GENFAST_EACH_POSITION {
+        const Vec xs = broadcast(x[n * image]);
+        GENFAST_EACH_VECTOR sum[n][m] += w[m] * xs;
       }
-      weight += part.pitch;
     }
   }
-  for (int n = 0; n < kCount; ++n) {
-    for (int m = 0; m < kVectors; ++m) store(part.z + n * part.z_pitch + m * kLanes, sum[n][m]);
-  }
+  GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR store(part.z + n * part.z_pitch + m * kLanes, sum[n][m]); }
 }
+
+#undef GENFAST_EACH_VECTOR
+#undef GENFAST_EACH_POSITION
 
 typedef void (*ProductBlock)(const Part&);
 
@@ -79,8 +77,8 @@ typedef void (*ProductBlock)(const Part&);
 #define GENFAST_COUNTS_6(V) \
   GENFAST_COUNTS_3(V), product_block<V, 4>, product_block<V, 5>, product_block<V, 6>
 #ifdef __AVX512F__
-#define GENFAST_COUNTS(V)                                                                      \
-  GENFAST_COUNTS_6(V), product_block<V, 7>, product_block<V, 8>, product_block<V, 9>,          \
+#define GENFAST_COUNTS(V)                                                             \
+  GENFAST_COUNTS_6(V), product_block<V, 7>, product_block<V, 8>, product_block<V, 9>, \
       product_block<V, 10>, product_block<V, 11>, product_block<V, 12>
 static constexpr ProductBlock kByEight[] = {GENFAST_COUNTS_3(8)}, kByFour[] = {GENFAST_COUNTS_6(4)};
 #else
@@ -94,8 +92,10 @@ static constexpr ProductBlock kByTwo[] = {GENFAST_COUNTS(2)}, kByOne[] = {GENFAS
 #undef GENFAST_COUNTS_3
 
 GENFAST_INLINE ProductBlock block_of(int vectors, int positions) {
-  const ProductBlock* table =
-      vectors == 8 ? kByEight : vectors == 4 ? kByFour : vectors == 2 ? kByTwo : kByOne;
+  const ProductBlock* table = vectors == 8   ? kByEight
+                              : vectors == 4 ? kByFour
+                              : vectors == 2 ? kByTwo
+                                             : kByOne;
   return table[positions - 1];
 }
 

@@ -54,7 +54,7 @@ class NativeProgram:
             seed, start, temperature: see `PixelSampler.fill`.
             tile: images that a thread samples together.
         """
-        tensors = [x, known, *([] if outputs is None else [outputs]), *(i for i in inputs if i is not None)]
+        tensors = [t for t in (x, known, outputs, *inputs) if t is not None]
         if any(t.device.type != "cpu" or not t.is_contiguous() for t in tensors):
             raise ValueError("the native engine needs contiguous tensors on the CPU")
         addresses = [0 if i is None else i.data_ptr() for i in inputs]

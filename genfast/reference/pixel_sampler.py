@@ -75,9 +75,11 @@ class PixelInterpreter:
     def _memory(self, buffer: Any) -> Tensor:
         """Of a map: its last `depth` rows with zeros around them, (depth, columns, N, channels)."""
         if buffer.source == "vector":
-            return self.inputs[buffer.name][None]
+            vector: Tensor = self.inputs[buffer.name][None]
+            return vector
         columns = buffer.left + self.program.columns(buffer.level) + buffer.right
-        return self.scaled.new_zeros(buffer.depth, columns, len(self.x), buffer.channels)
+        zeros: Tensor = self.scaled.new_zeros(buffer.depth, columns, len(self.x), buffer.channels)
+        return zeros
 
     def run(self, first: int, last: int) -> None:
         """Samples the rows first .. last - 1; rows are sampled in their order, each once."""
@@ -143,8 +145,9 @@ class PixelInterpreter:
         """(count, N, channels): a tap at row i and columns j, j + step, ... of a level."""
         source = self.program.buffers[tap.buffer]
         if source.source == "vector":
-            memory = self.state[tap.buffer]
-            return memory[..., tap.start : tap.start + tap.channels].expand(count, -1, -1)
+            channels = slice(tap.start, tap.start + tap.channels)
+            vector: Tensor = self.state[tap.buffer][..., channels]
+            return vector.expand(count, -1, -1)
         if source.level > level:  # the parity makes the step 2, and i and j multiples of 2 apart from it
             i, j, step = i >> 1, j >> 1, 1
         else:
@@ -154,11 +157,10 @@ class PixelInterpreter:
 
     def _columns(self, tap: Any, i: int, j: int, step: int, count: int) -> Tensor:
         buffer = self.program.buffers[tap.buffer]
-        first = buffer.left + j
+        first, channels = buffer.left + j, slice(tap.start, tap.start + tap.channels)
         row = self.state[tap.buffer][i % buffer.depth]
-        return row[
-            first : first + (count - 1) * step + 1 : step, :, tap.start : tap.start + tap.channels
-        ]
+        columns: Tensor = row[first : first + (count - 1) * step + 1 : step, :, channels]
+        return columns
 
     def _draw(self, draw: Any, row: int, column: int, uniforms: Tensor) -> None:
         """Draws the colours of a pixel that are not known, and shows them to the program."""

@@ -189,8 +189,8 @@ class ProgramBuilder:
             raise ValueError(f"{made.name}: {source.name} is the same everywhere; it has no neighbours")
         if source.level > own and (source.level > own + 1 or made.parity is None):
             raise ValueError(
-                f"{made.name} on level {own} reads {source.name} on level {source.level}: it can read the "
-                f"next coarser one, and needs a parity for that"
+                f"{made.name} on level {own} reads {source.name} on level {source.level}: it can "
+                f"read the next coarser one, and needs a parity for that"
             )
         self._check_covered(made.name, tap)
 
@@ -198,9 +198,8 @@ class ProgramBuilder:
         source = self._buffers[tap.buffer]
         if source.source != "computed":
             return
-        covered = {
-            c for m in self._written.get(tap.buffer, ()) for c in range(m.target.start, m.target.stop)
-        }
+        written = (m.target for m in self._written.get(tap.buffer, ()))
+        covered = {channel for t in written for channel in range(t.start, t.stop)}
         missing = sorted(set(range(tap.start, tap.stop)) - covered)
         if missing:
             raise ValueError(f"{name} reads channel {missing[0]} of {source.name} before it is written")

@@ -19,7 +19,7 @@ Engine = Literal["native", "interpreter"]
 
 Run = Callable[[int, int], None]  # samples the rows from the first to before the last
 
-_TILE = 16  # images that a thread samples together, at most: more do not fit its cache
+_TILE = 8  # images that a thread samples together, at most: more make the rows outgrow its cache
 _SECONDS_A_CHUNK = 0.1  # an interrupt waits no longer, unless one row takes longer
 
 
@@ -73,14 +73,14 @@ class PixelSampler:
 
         Args:
             x: (N, C, H, W) int64 levels, contiguous, on the device of the weights.
-            known: (N, C, H, W) bool, contiguous: values to keep.
+            known: (N, C, H, W) bool: values to keep.
             seed, start: key of the draws, see `uniforms`; `start` is the number of the first image.
             temperature: divides logits and multiplies the scales of logistic distributions.
             inputs: the program's inputs by name, (N, channels, H, W) or (N, channels).
             outputs: (N, program.outputs, H, W); if given, filled with the parameters of every draw.
             progress: called with the number of pixels (of all images together) done since the last call.
         """
-        inputs = inputs or {}
+        inputs, known = inputs or {}, known.contiguous()
         _check_inputs(self.program, len(x), inputs)
         _, height, width = self.program.image_shape
         threads = torch.get_num_threads()

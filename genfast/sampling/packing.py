@@ -41,7 +41,7 @@ class PackedProgram:
             else:
                 code += self._compute(instruction)
         self.code = [int(number) for number in code]
-        self.weights = torch.cat([w.flatten() for w in self._weights]) if self._weights else torch.zeros(1)
+        self.weights = torch.cat([w.flatten() for w in self._weights])
 
     # ---- channels in memory ----
 
@@ -68,7 +68,11 @@ class PackedProgram:
             piece = Tap(tap.buffer, place + first - start, last - first, tap.row, tap.column)
             if pieces and pieces[-1].stop == piece.start:
                 pieces[-1] = Tap(
-                    tap.buffer, pieces[-1].start, pieces[-1].channels + piece.channels, tap.row, tap.column
+                    tap.buffer,
+                    pieces[-1].start,
+                    pieces[-1].channels + piece.channels,
+                    tap.row,
+                    tap.column,
                 )
             else:
                 pieces.append(piece)
@@ -78,8 +82,8 @@ class PackedProgram:
         columns = 1 if buffer.source == "vector" else self._program.columns(buffer.level)
         _, channels, place = self._segments[number][-1]
         return [
-            _SOURCES.index(buffer.source), buffer.level, buffer.depth, buffer.left, columns, buffer.right,
-            buffer.channels, place + _padded(channels),
+            _SOURCES.index(buffer.source), buffer.level, buffer.depth, buffer.left, columns,
+            buffer.right, buffer.channels, place + _padded(channels),
         ]  # fmt: skip
 
     # ---- instructions ----

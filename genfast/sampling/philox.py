@@ -71,8 +71,8 @@ def uniforms(
     """
     if isinstance(pixel, int):
         pixel = torch.full_like(images, pixel)
-    images, pixel = torch.broadcast_tensors(images, pixel)
-    counter = (images & _WORD, images >> 32, pixel)
+    images, pixels = torch.broadcast_tensors(images, pixel)
+    counter = (images & _WORD, images >> 32, pixels)
     words: list[Tensor] = []
     for block in range((draws + 3) // 4):
         words += philox4x32((*counter, torch.full_like(images, block)), seed)

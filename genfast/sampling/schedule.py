@@ -1,12 +1,12 @@
 """When each instruction of a pixel program runs, derived from what it reads; a proof of causality.
 
 A pixel has S steps, its draws. The reach of a value is a table k -> R_k: of the row k above its own it
-needs what is known after step R_k, counted in steps from the first one of its own column (so column c to
-the right, draw d is S c + d). A tap k' rows up and c columns to the right adds k' to every k and S c to
-every R_k; the colours of draw d have the reach {0: d}, inputs an empty one. From its reach follows when an
-instruction runs: without an entry for row 0 before its row; with R_0 < s before draw s of its pixel, s as
-small as can be; else after the row, or after the draws of its pixel if a pixel of the same row reads it.
-The parameters of draw d need R_0 < d, or the model is not causal.
+needs what is known after step R_k, counted in steps from the first one of its own column (so draw d of
+the pixel c columns to the right is S c + d). A tap k' rows up and c columns to the right adds k' to
+every k and S c to every R_k; the colours of draw d have the reach {0: d}, inputs an empty one. From its
+reach follows when an instruction runs: without an entry for row 0 before its row; with R_0 < s before
+draw s of its pixel, s as small as can be; else after the row, or after the draws of its pixel if a
+pixel of the same row reads it. The parameters of draw d need R_0 < d, or the model is not causal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from genfast.sampling.program import Buffer, Compute, Draw, Phase, Tap
 
@@ -182,7 +183,8 @@ class Schedule:
 
         if whole.weight is None or not any(known(t) for t in whole.taps):
             return [whole]
-        early, late = [], []
+        early: list[tuple[Tap, Tensor]] = []
+        late: list[tuple[Tap, Tensor]] = []
         weights = whole.weight.split([t.channels for t in whole.taps], 1)
         for tap, weight in zip(whole.taps, weights, strict=True):
             (early if known(tap) else late).append((tap, weight))

@@ -209,12 +209,14 @@ class GatedPixelCNN(AutoregressiveModel):
         builder = ProgramBuilder(self.image_shape, self.levels)
         v = h = builder.image
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, GatedBlock)
             v, h = block.lower(builder, f"blocks.{i}", v, h, colours)
         for i in (1, 3):
-            layer, function = self.head[i], "relu" if i == 1 else "identity"
+            layer = self.head[i]
+            assert isinstance(layer, MaskedConv2d)
             h = masked_convolution(
                 builder, f"head.{i}", h, layer.weight, layer.bias,
-                mask_type="B", colours=colours, function=function,
+                mask_type="B", colours=colours, function="relu" if i == 1 else "identity",
             )  # fmt: skip
         for colour in range(colours):
             outputs = self.outputs_per_colour
@@ -226,5 +228,6 @@ class GatedPixelCNN(AutoregressiveModel):
         vectors: dict[str, Tensor] = {}
         for i, block in enumerate(self.blocks):
             if labels is not None:
+                assert isinstance(block, GatedBlock)
                 vectors |= block.class_vectors(f"blocks.{i}", labels, self.image_shape[0])
         return vectors
