@@ -41,15 +41,7 @@ static __attribute__((noinline)) void product_block(const Part& part) {
   const PixelWork& work = *part.work;
   const PixelInstruction& code = *work.code;
   Vec sum[kCount][kVectors];
-  GENFAST_EACH_VECTOR {
-    const Vec bias = code.bias ? load(code.bias + part.output + m * kLanes) : Vec{};
-    GENFAST_EACH_POSITION sum[n][m] = bias;
-  }
-  for (int i = 0; i < code.before; ++i) {
-    const PixelOperand& o = work.operand[code.taps + i];
-    const float* x = o.base + part.column * o.column + part.position * o.image + part.output;
-    GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] += load(x + n * o.image + m * kLanes); }
-  }
+  GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] = Vec{}; }
   const float* weight = part.weight;
   const int64_t pitch = part.pitch;
   for (int i = 0; i < code.taps; ++i) {
@@ -64,6 +56,18 @@ static __attribute__((noinline)) void product_block(const Part& part) {
         GENFAST_EACH_VECTOR sum[n][m] += w[m] * xs;
       }
     }
+  }
+  // Last: a sum that begins with a large term rounds at that term's size at every step.
+  if (code.bias) {
+    GENFAST_EACH_VECTOR {
+      const Vec bias = load(code.bias + part.output + m * kLanes);
+      GENFAST_EACH_POSITION sum[n][m] += bias;
+    }
+  }
+  for (int i = 0; i < code.before; ++i) {
+    const PixelOperand& o = work.operand[code.taps + i];
+    const float* x = o.base + part.column * o.column + part.position * o.image + part.output;
+    GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] += load(x + n * o.image + m * kLanes); }
   }
   GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR store(part.z + n * part.z_pitch + m * kLanes, sum[n][m]); }
 }
