@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 
-from genfast.benchmarks import bench_gated, bench_gated_pixelcnn, bench_masked_conv, plot
+from genfast.benchmarks import (
+    bench_gated,
+    bench_gated_pixelcnn,
+    bench_masked_conv,
+    bench_pixel_sampler,
+    plot,
+)
 from genfast.benchmarks.cases import Case
 from genfast.benchmarks.environment import command, environment
 from genfast.benchmarks.results import (
@@ -30,6 +36,7 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_gated.OPS,
     **bench_masked_conv.OPS,
     **bench_gated_pixelcnn.OPS,
+    **bench_pixel_sampler.OPS,
 }
 
 _COLUMNS = "{:<70} {:>9} {:>10} {:>10} {:>7} {:>9} {:>7} {:>10}  {}"
