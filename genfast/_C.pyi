@@ -48,12 +48,13 @@ class PixelSampling:
         inputs: Sequence[int],
         scaled: int,
         images: int,
-        tile: int,
+        tiles: int,
+        threads: int,
         seed: int,
         start: int,
         temperature: float,
     ) -> None: ...
-    def run(self, first_row: int, last_row: int, threads: int) -> None: ...
+    def run(self, first_row: int, last_row: int) -> None: ...
 
 # Only in a build with CUDA code.
 def gated_activation_fwd_cuda(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
 import signal
 import threading
@@ -19,7 +20,7 @@ from toy_pixelcnn_pp import ToyPixelCNNPP
 from genfast.models import GatedPixelCNN
 from genfast.models.autoregressive import AutoregressiveModel
 from genfast.reference.draws import logistic_mixture_levels
-from genfast.sampling import PixelSampler, Program, ProgramBuilder, uniforms
+from genfast.sampling import PixelSampler, Program, ProgramBuilder, incremental, uniforms
 from genfast.sampling.lowering import convolution
 
 # image shape, levels, channels, layers, classes; channels that fill no vector, sizes of 1, odd sizes
@@ -245,15 +246,39 @@ def test_samples_follow_the_enumerated_distribution(image_shape, levels):
 # ---- what nothing may depend on --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_parameters_are_equal_to_the_bit_for_any_batch_and_threads(threads):
-    model = gated((1, 6, 7), 4, 40)
-    x = draw_levels(4, 37, 1, 6, 7)
+@pytest.mark.parametrize(("threads", "shared"), [(1, 0), (2, 1 << 60), (2, 0), (5, 0)])
+def test_parameters_are_equal_to_the_bit_for_any_batch_and_threads(threads, shared, monkeypatch):
+    """With fewer images than threads and enough to do, several threads work on one."""
+    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", shared)
+    x, model = draw_levels(4, 37, 1, 6, 7), gated((1, 6, 7), 4, 40)
     with torch.no_grad():
         program = model.pixel_program()
     alone = torch.cat([teacher_forced(program, x[i : i + 1], {}, "native") for i in range(37)])
     torch.set_num_threads(threads)
-    assert torch.equal(teacher_forced(program, x, {}, "native"), alone)
+    for batch in (2, 19):
+        got = torch.cat([teacher_forced(program, part, {}, "native") for part in x.split(batch)])
+        assert torch.equal(got, alone)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_levels_are_equal_to_the_bit_for_any_batch_and_threads(threads, monkeypatch):
+    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", 0)
+    x, labels, model = draw_levels(256, 5, 3, 7, 6), torch.arange(5) % 3, toy((3, 7, 6), levels=256)
+    with torch.no_grad():
+        program, inputs = model.program(), model.inputs(labels)
+    alone = teacher_forced(program, x, inputs, "native")
+    torch.set_num_threads(threads)
+    assert torch.equal(teacher_forced(program, x, inputs, "native"), alone)
+    first = {name: value[:2] for name, value in inputs.items()}
+    assert torch.equal(teacher_forced(program, x[:2], first, "native"), alone[:2])
+
+
+def test_a_forked_process_samples_with_one_thread():
+    model = gated((1, 6, 6), 4)
+    torch.set_num_threads(2)
+    expected = model.sample(4)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert torch.equal(pool.apply_async(model.sample, (4,)).get(timeout=60), expected)
 
 
 def test_images_depend_on_their_number_only():

@@ -6,12 +6,13 @@
 // reads channels of buffers a few rows and columns away; a draw turns parameters into a level of the
 // image. genfast/reference/pixel_sampler.py is the specification; this is its translation.
 //
-// Memory: a tile of T images is sampled together by one thread. Each buffer is a ring of its last rows,
-// [depth][left + columns + right][T images][channels], with zeros on both sides, channels padded to
-// kPixelPad. So the positions of a row, or the images of a pixel, follow one another at a fixed
-// distance, and one product serves rows and pixels alike. Weights are packed as panels of kPixelPanel
-// outputs: [panel][channels of the taps, one tap after the other][outputs of the panel, padded to
-// kPixelPad].
+// Memory: a tile of T images is sampled together, by one thread, or by several where there are fewer
+// tiles than threads: then they share the columns of what runs for whole rows. Each buffer is a ring of
+// its last rows, [depth][left + columns + right][T images][channels], with zeros on both sides, channels
+// padded to kPixelPad. So the positions of a row, or the images of a pixel, follow one another at a
+// fixed distance, and one product serves rows and pixels alike. Weights are packed as panels of
+// kPixelPanel outputs: [panel][channels of the taps, one tap after the other][outputs of the panel,
+// padded to kPixelPad].
 //
 // Every output is accumulated in the same order whatever the tile, so that the parameters of the draws
 // do not depend, bit for bit, on how images are tiled or on the number of threads.
@@ -99,9 +100,14 @@ struct PixelTile {
   int64_t first;  // image
   int images;
   float* memory;
-  float* scratch;          // pixel_scratch_floats
-  PixelOperand* operands;  // 2 x program.operands
+  PixelOperand* operands;  // of the instructions that run at pixels, at most program.operands
   PixelWork* works;        // one an instruction
+};
+
+// A thread's own.
+struct PixelScratch {
+  float* floats;           // pixel_scratch_floats
+  PixelOperand* operands;  // of one instruction, at most program.operands
 };
 
 constexpr int kPixelBlock = 12;  // positions that a product works on at once, at most
@@ -111,9 +117,10 @@ inline int64_t pixel_scratch_floats(const PixelProgram& program) {
   return (kPixelBlock + 1) * (widest + 2 * kPixelPad);
 }
 
-// Samples rows first_row .. last_row - 1 of all tiles, tiles in parallel.
+// Samples rows first_row .. last_row - 1 of all tiles, on at most `threads` threads; scratch: one each.
 GENFAST_DECLARE_CPU(void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch,
-                                               const PixelTile* tiles, int64_t count, int first_row,
-                                               int last_row, int threads))
+                                               const PixelTile* tiles, int count,
+                                               const PixelScratch* scratch, int threads, int first_row,
+                                               int last_row))
 
 }  // namespace genfast

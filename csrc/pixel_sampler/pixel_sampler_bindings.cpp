@@ -157,9 +157,9 @@ class Program {
 class Sampling {
  public:
   Sampling(std::shared_ptr<Program> program, uintptr_t x, uintptr_t known, uintptr_t outputs,
-           const std::vector<uintptr_t>& inputs, uintptr_t scaled, int64_t images, int64_t tile,
-           uint64_t seed, int64_t start, float temperature)
-      : program_(std::move(program)) {
+           const std::vector<uintptr_t>& inputs, uintptr_t scaled, int64_t images, int tiles,
+           int threads, uint64_t seed, int64_t start, float temperature)
+      : program_(std::move(program)), threads_(usable_threads(threads)) {
     for (uintptr_t input : inputs) inputs_.push_back(reinterpret_cast<const float*>(input));
     batch_ = {reinterpret_cast<int64_t*>(x),
               reinterpret_cast<const uint8_t*>(known),
@@ -169,39 +169,42 @@ class Sampling {
               seed,
               start,
               temperature};
-    cut(images, tile);
+    cut(images, tiles);
   }
   ~Sampling() { program_->give_back(std::move(memory_), count_); }
   Sampling(const Sampling&) = delete;
 
-  void run(int first_row, int last_row, int threads) {
+  void run(int first_row, int last_row) {
     const py::gil_scoped_release release;
     const PixelProgram& program = program_->view();
     GENFAST_CALL_CPU(pixel_sampler_run_cpu, program, batch_, tiles_.data(),
-                     static_cast<int64_t>(tiles_.size()), first_row, last_row, usable_threads(threads));
+                     static_cast<int>(tiles_.size()), scratch_.data(), threads_, first_row, last_row);
   }
 
  private:
   // Memory for all tiles, zeroed: every buffer begins with zeros outside the image.
-  void cut(int64_t images, int64_t tile) {
+  void cut(int64_t images, int tiles) {
     const PixelProgram& program = program_->view();
-    const int64_t state = program_->floats(), scratch = pixel_scratch_floats(program);
-    const int64_t tiles = (images + tile - 1) / tile, line = 16;
-    const int64_t scratch_lines = (scratch + line - 1) / line * line;
-    count_ = images * state + tiles * scratch_lines + line;  // vectors may read on into the next line
+    constexpr int64_t kLine = 16;
+    const int64_t state = program_->floats();
+    const int64_t scratch = (pixel_scratch_floats(program) + kLine - 1) / kLine * kLine;
+    count_ = images * state + threads_ * scratch + kLine;  // vectors may read on into the next line
     memory_ = program_->borrow(count_);
     std::memset(memory_.get(), 0, static_cast<size_t>(count_) * sizeof(float));
-    const size_t operands = 2 * static_cast<size_t>(program.operands);
+    const size_t operands = static_cast<size_t>(program.operands);
     const size_t works = static_cast<size_t>(program.first[static_cast<int>(PixelPhase::count)]);
-    operands_.resize(operands * static_cast<size_t>(tiles));
+    operands_.resize(operands * static_cast<size_t>(tiles + threads_));
     works_.resize(works * static_cast<size_t>(tiles));
     float* next = memory_.get();
-    for (int64_t t = 0; t < tiles; ++t) {
+    PixelOperand* next_operands = operands_.data();
+    for (int t = 0; t < tiles; ++t, next_operands += operands) {
       const int64_t first = images * t / tiles, size = images * (t + 1) / tiles - first;
-      const size_t k = static_cast<size_t>(t);
-      tiles_.push_back({first, static_cast<int>(size), next, next + size * state,
-                        operands_.data() + k * operands, works_.data() + k * works});
-      next += size * state + scratch_lines;
+      tiles_.push_back({first, static_cast<int>(size), next, next_operands,
+                        works_.data() + static_cast<size_t>(t) * works});
+      next += size * state;
+    }
+    for (int t = 0; t < threads_; ++t, next += scratch, next_operands += operands) {
+      scratch_.push_back({next, next_operands});
     }
   }
 
@@ -213,6 +216,8 @@ class Sampling {
   std::vector<PixelOperand> operands_;
   std::vector<PixelWork> works_;
   std::vector<PixelTile> tiles_;
+  std::vector<PixelScratch> scratch_;
+  int threads_;
 };
 
 }  // namespace
@@ -222,7 +227,7 @@ void bind_pixel_sampler(py::module_& m) {
       .def(py::init<const std::vector<int64_t>&, uintptr_t, int64_t>());
   py::class_<Sampling>(m, "PixelSampling")
       .def(py::init<std::shared_ptr<Program>, uintptr_t, uintptr_t, uintptr_t,
-                    const std::vector<uintptr_t>&, uintptr_t, int64_t, int64_t, uint64_t, int64_t,
+                    const std::vector<uintptr_t>&, uintptr_t, int64_t, int, int, uint64_t, int64_t,
                     float>())
       .def("run", &Sampling::run);
 }

@@ -1,6 +1,7 @@
 #include "pixel_sampler/pixel_sampler.h"
 
-#include "common/parallel.h"
+#include <omp.h>
+
 #include "common/simd.h"
 #include "pixel_sampler/draw.h"
 #include "pixel_sampler/product.h"
@@ -59,12 +60,12 @@ static void apply(PixelFunction function, const float* z, int outputs, float* y)
 
 // ---- running an instruction ----------------------------------------------------------------------
 
-// At consecutive positions: images of one column, or all columns and images of a row.
-void run_positions(const PixelWork& work, int64_t column, int64_t positions, float* scratch) {
+// At consecutive positions, images of one column or all columns and images of a row.
+void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t last, float* scratch) {
   const PixelInstruction& code = *work.code;
   const int64_t pitch = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad + kPixelPad;
-  for (int64_t position = 0; position < positions;) {
-    const int count = next_block(positions - position);
+  for (int64_t position = first; position < last;) {
+    const int count = next_block(last - position);
     float* y = work.target + column * work.target_column + position * work.target_image;
     if (code.function == PixelFunction::identity) {
       product(work, column, position, count, y, work.target_image);
@@ -84,11 +85,30 @@ void run_positions(const PixelWork& work, int64_t column, int64_t positions, flo
   }
 }
 
-void run_row(const PixelWork& work, int images, float* scratch) {
+// Several threads that run the same tile: member 0 .. size - 1.
+struct Team {
+  int member, size;
+  bool waits;  // whether there are others at all that have to be waited for
+
+  int64_t begin(int64_t n) const { return n * member / size; }
+  int64_t end(int64_t n) const { return n * (member + 1) / size; }
+  // Of all threads: every team runs the same instructions, in step.
+  void wait() const {
+    if (waits) {
+#pragma omp barrier
+    }
+  }
+};
+
+// A member's share of a row.
+void run_row(const PixelWork& work, int images, const Team& team, float* scratch) {
   if (work.together) {
-    run_positions(work, 0, int64_t{work.columns} * images, scratch);
+    const int64_t positions = int64_t{work.columns} * images;
+    run_positions(work, 0, team.begin(positions), team.end(positions), scratch);
   } else {
-    for (int q = 0; q < work.columns; ++q) run_positions(work, q, images, scratch);
+    for (int64_t q = team.begin(work.columns); q < team.end(work.columns); ++q) {
+      run_positions(work, q, 0, images, scratch);
+    }
   }
 }
 
@@ -99,6 +119,8 @@ struct Sampler {
   const PixelProgram& program;
   const PixelBatch& batch;
   const PixelTile& tile;
+  const PixelScratch& scratch;
+  const Team& team;
 
   int64_t column_pitch(const PixelBuffer& b) const { return int64_t{tile.images} * b.padded; }
 
@@ -171,7 +193,8 @@ struct Sampler {
 
   void run(PixelPhase phase, int row) const {
     for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
-      run_row(work(program.instruction[k], row, tile.operands), tile.images, tile.scratch);
+      run_row(work(program.instruction[k], row, scratch.operands), tile.images, team, scratch.floats);
+      team.wait();
     }
   }
 
@@ -210,18 +233,18 @@ struct Sampler {
         return;
       case PixelHead::categorical:
         drawn[0] = draw_categorical(parameters, program.levels, batch.temperature,
-                                    uniform[code.first_colour], tile.scratch);
+                                    uniform[code.first_colour], scratch.floats);
         return;
       case PixelHead::logistic_mixture:
         draw_mixture(parameters, code.operand->channels, code.colours, program.levels, batch.temperature,
-                     uniform, tile.scratch, drawn);
+                     uniform, scratch.floats, drawn);
     }
   }
 
   // The instructions that run at pixels, on a row: their operands are found once.
   void run_pixels(int row) const {
     const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
-    PixelOperand* operands = tile.operands + program.operands;
+    PixelOperand* operands = tile.operands;
     for (int k = first; k < last; ++k) {
       if (program.instruction[k].draw) continue;
       tile.works[k] = work(program.instruction[k], row, operands);
@@ -242,16 +265,18 @@ struct Sampler {
           if (q % 2 != code.column_parity) continue;
           q /= 2;
         }
-        run_positions(w, q, tile.images, tile.scratch);
+        run_positions(w, q, 0, tile.images, scratch.floats);
       }
     }
   }
 
   void run_rows(int first_row, int last_row) const {
     for (int row = first_row; row < last_row; ++row) {
-      start_row(row);
+      if (team.member == 0) start_row(row);
+      team.wait();
       run(PixelPhase::row, row);
-      run_pixels(row);
+      if (team.member == 0) run_pixels(row);
+      team.wait();
       run(PixelPhase::end, row);
     }
   }
@@ -260,11 +285,26 @@ struct Sampler {
 }  // namespace
 
 void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, const PixelTile* tiles,
-                           int64_t count, int first_row, int last_row, int threads) {
-  parallel_for(threads, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      Sampler{program, batch, tiles[t]}.run_rows(first_row, last_row);
-  });
+                           int count, const PixelScratch* scratch, int threads, int first_row,
+                           int last_row) {
+  const auto run = [&](int tile, int thread, const Team& team) {
+    Sampler{program, batch, tiles[tile], scratch[thread], team}.run_rows(first_row, last_row);
+  };
+  if (threads == 1) {
+    for (int tile = 0; tile < count; ++tile) run(tile, 0, {0, 1, false});
+    return;
+  }
+#pragma omp parallel num_threads(threads)
+  {
+    const int thread = omp_get_thread_num(), got = omp_get_num_threads();
+    if (got < 2 * count) {
+      for (int tile = thread; tile < count; tile += got) run(tile, thread, {0, 1, false});
+    } else {  // those left over join the last team
+      const int size = got / count, tile = thread / size < count ? thread / size : count - 1;
+      const int own = tile == count - 1 ? got - tile * size : size;
+      run(tile, thread, {thread - tile * size, own, true});
+    }
+  }
 }
 
 }  // namespace genfast::GENFAST_ISA

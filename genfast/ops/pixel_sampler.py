@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from genfast import _C
@@ -42,7 +41,8 @@ class NativeProgram:
         seed: int,
         start: int,
         temperature: float,
-        tile: int,
+        tiles: int,
+        threads: int,
     ) -> NativeSampling:
         """A sampling of N images before its first row.
 
@@ -52,7 +52,8 @@ class NativeProgram:
                 (N, H, W, channels) for a map, (N, channels) for a vector.
             outputs: (N, outputs, H, W) fp32, contiguous, or None.
             seed, start, temperature: see `PixelSampler.fill`.
-            tile: images that a thread samples together.
+            tiles: parts of the images that are sampled together, at least 1.
+            threads: to use; with fewer tiles, several share one.
         """
         tensors = [t for t in (x, known, outputs, *inputs) if t is not None]
         if any(t.device.type != "cpu" or not t.is_contiguous() for t in tensors):
@@ -60,7 +61,8 @@ class NativeProgram:
         addresses = [0 if i is None else i.data_ptr() for i in inputs]
         state = _C.PixelSampling(
             self._program, x.data_ptr(), known.data_ptr(), 0 if outputs is None else outputs.data_ptr(),
-            addresses, self._scaled.data_ptr(), len(x), tile, seed & _SEED_BITS, start, temperature,
+            addresses, self._scaled.data_ptr(), len(x), tiles, threads, seed & _SEED_BITS, start,
+            temperature,
         )  # fmt: skip
         return NativeSampling(state, [*tensors, self._scaled])
 
@@ -74,4 +76,4 @@ class NativeSampling:
 
     def run(self, first: int, last: int) -> None:
         """Samples the rows first .. last - 1; rows are sampled in their order, each once."""
-        self._state.run(first, last, torch.get_num_threads())
+        self._state.run(first, last)

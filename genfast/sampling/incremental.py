@@ -20,6 +20,9 @@ Engine = Literal["native", "interpreter"]
 Run = Callable[[int, int], None]  # samples the rows from the first to before the last
 
 _TILE = 8  # images that a thread samples together, at most: more make the rows outgrow its cache
+# Multiplications a row from which several threads share a tile: they wait for one another at every
+# instruction, which has to pay, and on a busy machine costs much more than it can gain.
+_SHARED_PRODUCTS = 16 << 20
 _SECONDS_A_CHUNK = 0.1  # an interrupt waits no longer, unless one row takes longer
 
 
@@ -106,10 +109,13 @@ class PixelSampler:
     ) -> Run:
         """What samples some rows of some images."""
         if self.engine == "native":
+            threads = torch.get_num_threads()
+            tiles = min(len(x), threads)
+            shared = self.program.row_products * len(x) // tiles >= _SHARED_PRODUCTS
             return self._native.start(
                 x, known, inputs=self._in_memory(inputs), outputs=outputs,
                 seed=seed, start=start, temperature=temperature,
-                tile=-(-len(x) // torch.get_num_threads()),
+                tiles=tiles, threads=threads if shared else tiles,
             ).run  # fmt: skip
         width = self.program.image_shape[2]
         numbers = torch.arange(start, start + len(x), device=x.device)

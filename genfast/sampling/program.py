@@ -174,6 +174,16 @@ class Program:
         return sum(d.parameters.channels for d in self.draw_steps)
 
     @property
+    def row_products(self) -> int:
+        """Multiplications an image that a row takes in the phases that run for whole rows."""
+        total = 0
+        for i in (*self.phase(Phase.ROW), *self.phase(Phase.END)):
+            if isinstance(i, Compute) and i.weight is not None:
+                level = self.buffers[i.target.buffer].level
+                total += i.weight.numel() * self.columns(level) >> level
+        return total
+
+    @property
     def inputs(self) -> dict[str, Buffer]:
         """What has to be known beforehand, by name."""
         return {b.name: b for b in self.buffers if b.source in ("map", "vector")}
