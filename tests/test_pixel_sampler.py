@@ -436,7 +436,7 @@ def test_wrong_inputs_are_named(inputs, message):
 def test_the_native_engine_names_memory_that_it_cannot_use():
     x = torch.zeros(2, 1, 4, 5, dtype=torch.int64).transpose(2, 3)
     plane = {"plane": torch.zeros(2, 3, 5, 4)}
-    with pytest.raises(ValueError, match="contiguous tensors on the CPU"):
+    with pytest.raises(ValueError, match="contiguous tensors on cpu"):
         PixelSampler(map_program()).fill(x, x > 0, inputs=plane)
 
 

@@ -21,6 +21,11 @@
 
 #include "common/isa.h"
 
+#ifdef GENFAST_WITH_CUDA
+struct CUstream_st;
+typedef CUstream_st* cudaStream_t;  // as the CUDA headers have it, which bindings do without
+#endif
+
 namespace genfast {
 
 constexpr int kPixelPad = 16;
@@ -122,5 +127,13 @@ GENFAST_DECLARE_CPU(void pixel_sampler_run_cpu(const PixelProgram& program, cons
                                                const PixelTile* tiles, int count,
                                                const PixelScratch* scratch, int threads, int first_row,
                                                int last_row))
+
+#ifdef GENFAST_WITH_CUDA
+// The same on a GPU, asynchronously on `stream`: all addresses are the device's but those of the
+// program's tables and of batch.inputs, and `memory` is that of all images as one tile, zeroed before
+// the first row.
+void pixel_sampler_run_cuda(const PixelProgram& program, const PixelBatch& batch, float* memory,
+                            int64_t images, int first_row, int last_row, cudaStream_t stream);
+#endif
 
 }  // namespace genfast

@@ -9,6 +9,9 @@
 
 #include "common/bindings.h"
 #include "common/parallel.h"
+#ifdef GENFAST_WITH_CUDA
+#include "common/cuda_device.h"
+#endif
 
 namespace genfast {
 namespace {
@@ -51,10 +54,14 @@ class Reader {
 // fresh pages cost as much as the computing.
 class Program {
  public:
+  // Weights on a GPU (`count` = 0) stay where they are; others are copied.
   Program(const std::vector<int64_t>& code, uintptr_t weights, int64_t count)
-      : weights_(allocate(count + kPixelPad)) {
-    std::memcpy(weights_.get(), reinterpret_cast<const float*>(weights),
-                static_cast<size_t>(count) * sizeof(float));
+      : weights_(reinterpret_cast<const float*>(weights)) {
+    if (count) {
+      copy_ = allocate(count + kPixelPad);
+      std::memcpy(copy_.get(), weights_, static_cast<size_t>(count) * sizeof(float));
+      weights_ = copy_.get();
+    }
     Reader in(code);
     for (int* field : {&view_.colours, &view_.height, &view_.width, &view_.levels, &view_.outputs}) {
       *field = in.number();
@@ -120,8 +127,8 @@ class Program {
     i.target = in.tap();
     for (int* field : {&i.level, &i.outputs, &i.row_parity, &i.column_parity}) *field = in.number();
     const int64_t weight = in.next(), bias = in.next();
-    i.weight = weights_.get() + (weight < 0 ? 0 : weight);
-    i.bias = bias < 0 ? nullptr : weights_.get() + bias;
+    i.weight = weights_ + (weight < 0 ? 0 : weight);
+    i.bias = bias < 0 ? nullptr : weights_ + bias;
     for (int* kind : {&i.taps, &i.before, &i.after}) {
       *kind = in.number();
       for (int n = 0; n < *kind; ++n) {
@@ -142,7 +149,8 @@ class Program {
     return i;
   }
 
-  Floats weights_;
+  Floats copy_;
+  const float* weights_;
   std::vector<PixelBuffer> buffers_;
   std::vector<PixelInstruction> instructions_;
   std::vector<PixelTap> taps_;
@@ -153,13 +161,11 @@ class Program {
   int64_t spare_count_ = 0;
 };
 
-// Images on their way: all that there is between two calls of run. Python keeps the tensors alive.
-class Sampling {
+// The images of a sampling. Python keeps the tensors alive.
+class Images {
  public:
-  Sampling(std::shared_ptr<Program> program, uintptr_t x, uintptr_t known, uintptr_t outputs,
-           const std::vector<uintptr_t>& inputs, uintptr_t scaled, int64_t images, int tiles,
-           int threads, uint64_t seed, int64_t start, float temperature)
-      : program_(std::move(program)), threads_(usable_threads(threads)) {
+  Images(uintptr_t x, uintptr_t known, uintptr_t outputs, const std::vector<uintptr_t>& inputs,
+         uintptr_t scaled, uint64_t seed, int64_t start, float temperature) {
     for (uintptr_t input : inputs) inputs_.push_back(reinterpret_cast<const float*>(input));
     batch_ = {reinterpret_cast<int64_t*>(x),
               reinterpret_cast<const uint8_t*>(known),
@@ -169,7 +175,22 @@ class Sampling {
               seed,
               start,
               temperature};
-    cut(images, tiles);
+  }
+  Images(const Images&) = delete;
+  const PixelBatch& batch() const { return batch_; }
+
+ private:
+  std::vector<const float*> inputs_;
+  PixelBatch batch_{};
+};
+
+// Images on their way: all that there is between two calls of run.
+class Sampling {
+ public:
+  Sampling(std::shared_ptr<Program> program, std::shared_ptr<Images> images, int64_t count, int tiles,
+           int threads)
+      : program_(std::move(program)), images_(std::move(images)), threads_(usable_threads(threads)) {
+    cut(count, tiles);
   }
   ~Sampling() { program_->give_back(std::move(memory_), count_); }
   Sampling(const Sampling&) = delete;
@@ -177,7 +198,7 @@ class Sampling {
   void run(int first_row, int last_row) {
     const py::gil_scoped_release release;
     const PixelProgram& program = program_->view();
-    GENFAST_CALL_CPU(pixel_sampler_run_cpu, program, batch_, tiles_.data(),
+    GENFAST_CALL_CPU(pixel_sampler_run_cpu, program, images_->batch(), tiles_.data(),
                      static_cast<int>(tiles_.size()), scratch_.data(), threads_, first_row, last_row);
   }
 
@@ -209,8 +230,7 @@ class Sampling {
   }
 
   std::shared_ptr<Program> program_;
-  std::vector<const float*> inputs_;
-  PixelBatch batch_{};
+  std::shared_ptr<Images> images_;
   Floats memory_;
   int64_t count_ = 0;
   std::vector<PixelOperand> operands_;
@@ -220,16 +240,33 @@ class Sampling {
   int threads_;
 };
 
+#ifdef GENFAST_WITH_CUDA
+// Rows of all images; `memory` is the device's, Program.floats an image, zeroed before the first row.
+void run_cuda(const Program& program, const Images& images, uintptr_t memory, int64_t count,
+              int first_row, int last_row, int device, uintptr_t stream) {
+  const py::gil_scoped_release release;
+  const CudaDevice current(device);
+  pixel_sampler_run_cuda(program.view(), images.batch(), reinterpret_cast<float*>(memory), count,
+                         first_row, last_row, reinterpret_cast<cudaStream_t>(stream));
+}
+#endif
+
 }  // namespace
 
 void bind_pixel_sampler(py::module_& m) {
-  py::class_<Program, std::shared_ptr<Program>>(m, "PixelProgram")
-      .def(py::init<const std::vector<int64_t>&, uintptr_t, int64_t>());
-  py::class_<Sampling>(m, "PixelSampling")
-      .def(py::init<std::shared_ptr<Program>, uintptr_t, uintptr_t, uintptr_t,
-                    const std::vector<uintptr_t>&, uintptr_t, int64_t, int, int, uint64_t, int64_t,
-                    float>())
+  // Local to the module: the emulated one for tests has the same classes.
+  py::class_<Program, std::shared_ptr<Program>>(m, "PixelProgram", py::module_local())
+      .def(py::init<const std::vector<int64_t>&, uintptr_t, int64_t>())
+      .def_property_readonly("floats", &Program::floats);
+  py::class_<Images, std::shared_ptr<Images>>(m, "PixelImages", py::module_local())
+      .def(py::init<uintptr_t, uintptr_t, uintptr_t, const std::vector<uintptr_t>&, uintptr_t, uint64_t,
+                    int64_t, float>());
+  py::class_<Sampling>(m, "PixelSampling", py::module_local())
+      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Images>, int64_t, int, int>())
       .def("run", &Sampling::run);
+#ifdef GENFAST_WITH_CUDA
+  m.def("pixel_sampler_run_cuda", &run_cuda);
+#endif
 }
 
 }  // namespace genfast

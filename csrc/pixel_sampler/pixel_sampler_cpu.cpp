@@ -4,6 +4,7 @@
 
 #include "common/simd.h"
 #include "pixel_sampler/draw.h"
+#include "pixel_sampler/layout.h"
 #include "pixel_sampler/product.h"
 
 namespace genfast::GENFAST_ISA {
@@ -112,7 +113,7 @@ void run_row(const PixelWork& work, int images, const Team& team, float* scratch
   }
 }
 
-// ---- where things are ----------------------------------------------------------------------------
+// ---- a tile --------------------------------------------------------------------------------------
 
 // One tile on its way through a batch.
 struct Sampler {
@@ -121,59 +122,14 @@ struct Sampler {
   const PixelTile& tile;
   const PixelScratch& scratch;
   const Team& team;
-
-  int64_t column_pitch(const PixelBuffer& b) const { return int64_t{tile.images} * b.padded; }
-
-  float* at(const PixelBuffer& b, int row, int column) const {
-    const int slot = (row % b.depth + b.depth) % b.depth;
-    const int64_t pitch = b.left + b.columns + b.right;
-    return tile.memory + b.offset * tile.images + (slot * pitch + b.left + column) * column_pitch(b);
-  }
-
-  // A tap of an instruction at row i of `level`, and at columns j, j + step, ...
-  PixelOperand operand(const PixelTap& tap, int level, int i, int j, int step) const {
-    const PixelBuffer& b = program.buffer[tap.buffer];
-    PixelOperand o;
-    if (b.source == PixelSource::vector) {
-      o = {at(b, 0, 0) + tap.channel, 0, b.padded};
-    } else {
-      const bool coarser = b.level > level;
-      const int finer = coarser ? 0 : level - b.level;
-      i = coarser ? i >> 1 : i << finer;
-      j = coarser ? j >> 1 : j << finer;
-      step = coarser ? 1 : step << finer;
-      o = {at(b, i + tap.row, j + tap.column) + tap.channel, step * column_pitch(b), b.padded};
-    }
-    if (tile.images == 1) o.image = o.column;  // so that a row is one run of positions
-    return o;
-  }
-
-  // `operands` has room for the instruction's own.
-  PixelWork work(const PixelInstruction& code, int row, PixelOperand* operands) const {
-    PixelWork w = {&code, operands, nullptr, 0, 0, 0, true};
-    const int level = code.level, i = row >> level;
-    const bool parity = code.column_parity >= 0;
-    if (row % (1 << level) || (parity && i % 2 != code.row_parity)) return w;
-    const int j = parity ? code.column_parity : 0, step = parity ? 2 : 1;
-    const PixelOperand target = operand(code.target, level, i, j, step);
-    w.target = const_cast<float*>(target.base);
-    w.target_column = target.column;
-    w.target_image = target.image;
-    w.columns = (program.buffer[code.target.buffer].columns - j + step - 1) / step;
-    w.together = target.column == tile.images * target.image;
-    for (int k = 0; k < code.taps + code.before + code.after; ++k) {
-      operands[k] = operand(code.operand[k], level, i, j, step);
-      w.together = w.together && operands[k].column == tile.images * operands[k].image;
-    }
-    return w;
-  }
+  const PixelLayout layout{program, tile.memory, tile.images};
 
   // Fills the row of what is known beforehand.
   void start_row(int row) const {
     for (int n = 0; n < program.buffers; ++n) {
       const PixelBuffer& b = program.buffer[n];
       if (b.source == PixelSource::ones) {
-        for (int64_t k = 0; k < b.columns * tile.images; ++k) at(b, row, 0)[k * b.padded] = 1.0f;
+        for (int64_t k = 0; k < b.columns * tile.images; ++k) layout.at(b, row, 0)[k * b.padded] = 1.0f;
       } else if (b.source == PixelSource::map || (b.source == PixelSource::vector && row == 0)) {
         const int columns = b.source == PixelSource::map ? b.columns : 1;
         const int rows = b.source == PixelSource::map ? program.height : 1;
@@ -181,7 +137,7 @@ struct Sampler {
           for (int t = 0; t < tile.images; ++t) {
             const float* from =
                 batch.inputs[n] + (((tile.first + t) * rows + row) * columns + c) * b.channels;
-            __builtin_memcpy(at(b, row, c) + t * b.padded, from,
+            __builtin_memcpy(layout.at(b, row, c) + t * b.padded, from,
                              sizeof(float) * static_cast<unsigned long>(b.channels));
           }
         }
@@ -193,7 +149,8 @@ struct Sampler {
 
   void run(PixelPhase phase, int row) const {
     for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
-      run_row(work(program.instruction[k], row, scratch.operands), tile.images, team, scratch.floats);
+      run_row(layout.work(program.instruction[k], row, scratch.operands), tile.images, team,
+              scratch.floats);
       team.wait();
     }
   }
@@ -201,8 +158,8 @@ struct Sampler {
   void draw(const PixelInstruction& code, int row, int column) const {
     const PixelTap& tap = *code.operand;
     const PixelBuffer& b = program.buffer[tap.buffer];
-    const float* parameters = at(b, row, column) + tap.channel;
-    float* image = at(program.buffer[program.image], row, column) + code.first_colour;
+    const float* parameters = layout.at(b, row, column) + tap.channel;
+    float* image = layout.at(program.buffer[program.image], row, column) + code.first_colour;
     const int64_t pixels = int64_t{program.height} * program.width;
     const int64_t pixel = int64_t{row} * program.width + column;
     for (int t = 0; t < tile.images; ++t) {
@@ -247,7 +204,7 @@ struct Sampler {
     PixelOperand* operands = tile.operands;
     for (int k = first; k < last; ++k) {
       if (program.instruction[k].draw) continue;
-      tile.works[k] = work(program.instruction[k], row, operands);
+      tile.works[k] = layout.work(program.instruction[k], row, operands);
       operands +=
           program.instruction[k].taps + program.instruction[k].before + program.instruction[k].after;
     }
@@ -258,14 +215,8 @@ struct Sampler {
           draw(code, row, column);
           continue;
         }
-        const PixelWork& w = tile.works[k];
-        int q = column >> code.level;
-        if (!w.columns || column % (1 << code.level)) continue;
-        if (code.column_parity >= 0) {
-          if (q % 2 != code.column_parity) continue;
-          q /= 2;
-        }
-        run_positions(w, q, 0, tile.images, scratch.floats);
+        const int q = pixel_column(tile.works[k], column);
+        if (q >= 0) run_positions(tile.works[k], q, 0, tile.images, scratch.floats);
       }
     }
   }

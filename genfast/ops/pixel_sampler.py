@@ -6,30 +6,42 @@ Ctrl-C and a progress bar work. `genfast.sampling.PixelSampler` is the interface
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from genfast import _C
+from genfast.ops import _native
 
 _SEED_BITS = 2**64 - 1
 
 
+def has_engine(device: torch.device) -> bool:
+    """Whether this build has a native engine for tensors on `device`."""
+    return _on_cpu(device) or (device.type == "cuda" and bool(_native.CUDA_ARCHITECTURES))
+
+
+def _on_cpu(device: torch.device) -> bool:
+    return device.type == "cpu"
+
+
 class NativeProgram:
-    """A packed program (see `genfast.sampling.packing`), ready to sample on the CPU in fp32.
+    """A packed program (see `genfast.sampling.packing`), ready to sample in fp32.
 
     Several threads may sample with one at the same time.
 
     Args:
         code: the program in numbers.
-        weights: 1-dim fp32 on the CPU; copied.
-        scaled: (levels,) fp32, what the network sees for each level.
+        weights: 1-dim fp32, on the device to sample on.
+        scaled: (levels,) fp32 on that device, what the network sees for each level.
     """
 
     def __init__(self, code: Sequence[int], weights: Tensor, scaled: Tensor) -> None:
-        weights = weights.contiguous()
-        self._scaled = scaled.float().contiguous()
-        self._program = _C.PixelProgram(code, weights.data_ptr(), weights.numel())
+        self._weights, self._scaled = weights.contiguous(), scaled.float().contiguous()
+        self._device = weights.device
+        copied = weights.numel() if _on_cpu(self._device) else 0
+        self._program = _C.PixelProgram(code, self._weights.data_ptr(), copied)
 
     def start(
         self,
@@ -43,37 +55,47 @@ class NativeProgram:
         temperature: float,
         tiles: int,
         threads: int,
-    ) -> NativeSampling:
-        """A sampling of N images before its first row.
+    ) -> Callable[[int, int], None]:
+        """Begins to sample N images; rows are sampled in their order by calling the result.
 
         Args:
-            x, known: (N, C, H, W), int64 and bool, contiguous, on the CPU.
+            x, known: (N, C, H, W), int64 and bool, contiguous.
             inputs: one for each buffer of the program, None where it has none: contiguous fp32,
                 (N, H, W, channels) for a map, (N, channels) for a vector.
             outputs: (N, outputs, H, W) fp32, contiguous, or None.
             seed, start, temperature: see `PixelSampler.fill`.
-            tiles: parts of the images that are sampled together, at least 1.
-            threads: to use; with fewer tiles, several share one.
+            tiles: on the CPU, parts of the images that are sampled together, at least 1.
+            threads: on the CPU, threads to use; with fewer tiles, several share one.
+
+        Returns:
+            What samples the rows from its first argument to before its second. It keeps the tensors
+            alive; on a GPU it does not wait for them to be filled.
         """
         tensors = [t for t in (x, known, outputs, *inputs) if t is not None]
-        if any(t.device.type != "cpu" or not t.is_contiguous() for t in tensors):
-            raise ValueError("the native engine needs contiguous tensors on the CPU")
-        addresses = [0 if i is None else i.data_ptr() for i in inputs]
-        state = _C.PixelSampling(
-            self._program, x.data_ptr(), known.data_ptr(), 0 if outputs is None else outputs.data_ptr(),
-            addresses, self._scaled.data_ptr(), len(x), tiles, threads, seed & _SEED_BITS, start,
-            temperature,
+        if any(t.device != self._device or not t.is_contiguous() for t in tensors):
+            raise ValueError(f"the native engine needs contiguous tensors on {self._device}")
+        images = _C.PixelImages(
+            x.data_ptr(), known.data_ptr(), 0 if outputs is None else outputs.data_ptr(),
+            [0 if i is None else i.data_ptr() for i in inputs], self._scaled.data_ptr(),
+            seed & _SEED_BITS, start, temperature,
         )  # fmt: skip
-        return NativeSampling(state, [*tensors, self._scaled])
+        if not _on_cpu(self._device):
+            return self._on_gpu(images, len(x), tensors)
+        state = _C.PixelSampling(self._program, images, len(x), tiles, threads)
 
+        def run(first: int, last: int, alive: object = (self, tensors)) -> None:
+            state.run(first, last)
 
-class NativeSampling:
-    """Images on their way; holds on to the tensors that it reads and writes."""
+        return run
 
-    def __init__(self, state: _C.PixelSampling, tensors: list[Tensor]) -> None:
-        self._state = state
-        self._tensors = tensors
+    def _on_gpu(
+        self, images: _C.PixelImages, n: int, tensors: list[Tensor]
+    ) -> Callable[[int, int], None]:
+        # Vectors may read on into the next line, as on the CPU.
+        memory = torch.zeros(n * self._program.floats + 16, device=self._device)
 
-    def run(self, first: int, last: int) -> None:
-        """Samples the rows first .. last - 1; rows are sampled in their order, each once."""
-        self._state.run(first, last)
+        def run(first: int, last: int, alive: object = (self, tensors)) -> None:
+            place = _native.device_and_stream(memory)
+            _C.pixel_sampler_run_cuda(self._program, images, memory.data_ptr(), n, first, last, *place)
+
+        return run

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genfast.ops.pixel_sampler import NativeProgram
+from genfast.ops.pixel_sampler import NativeProgram, has_engine
 from genfast.reference.pixel_sampler import PixelInterpreter
 from genfast.sampling.packing import PackedProgram
 from genfast.sampling.philox import uniforms
@@ -31,9 +31,9 @@ class PixelSampler:
 
     Args:
         program: what to run.
-        engine: "native" runs on the CPU, in fp32 whatever the weights' dtype; "interpreter" is plain
-            PyTorch, in the dtype and on the device of the weights. None chooses "native" for weights on
-            the CPU, unless they are fp64.
+        engine: "native" computes in fp32 whatever the weights' dtype; "interpreter" is plain PyTorch, in
+            the dtype of the weights. None chooses "native" unless the weights are fp64, or on a GPU for
+            which this build has no code.
 
     >>> import torch, genfast
     >>> from genfast.sampling import PixelSampler
@@ -45,11 +45,11 @@ class PixelSampler:
     def __init__(self, program: Program, engine: Engine | None = None) -> None:
         self.program = program
         weight = program.weights[0]
-        native = weight.device.type == "cpu" and weight.dtype != torch.float64
+        native = has_engine(weight.device) and weight.dtype != torch.float64
         self.engine: Engine = engine or ("native" if native else "interpreter")
         if self.engine == "native":
             packed = PackedProgram(program)
-            self._native = NativeProgram(packed.code, packed.weights, self._scaled())
+            self._native = NativeProgram(packed.code, packed.weights.to(weight.device), self._scaled())
 
     def _scaled(self) -> Tensor:
         """What the network sees for each level."""
@@ -87,7 +87,8 @@ class PixelSampler:
         _check_inputs(self.program, len(x), inputs)
         _, height, width = self.program.image_shape
         threads = torch.get_num_threads()
-        for images in _batches(len(x), threads * _TILE if self.engine == "native" else len(x)):
+        on_cpu = self.engine == "native" and x.device.type == "cpu"
+        for images in _batches(len(x), threads * _TILE if on_cpu else len(x)):
             run = self._start(
                 x[images], known[images], seed, start + images.start, temperature,
                 {name: value[images] for name, value in inputs.items()},
@@ -116,7 +117,7 @@ class PixelSampler:
                 x, known, inputs=self._in_memory(inputs), outputs=outputs,
                 seed=seed, start=start, temperature=temperature,
                 tiles=tiles, threads=threads if shared else tiles,
-            ).run  # fmt: skip
+            )  # fmt: skip
         width = self.program.image_shape[2]
         numbers = torch.arange(start, start + len(x), device=x.device)
 
