@@ -364,6 +364,18 @@ def test_sampling_ignores_autocast():
         assert torch.equal(copy.deepcopy(model).double().sample(4, labels=1), expected)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", GATED)
+def test_a_gpu_draws_the_images_of_the_cpu(case):
+    model = gated(*case)
+    labels = labels_of(model, 40)
+    expected = model.sample(40, seed=3, labels=labels)
+    labels = None if labels is None else labels.cuda()
+    drawn = model.cuda().sample(40, seed=3, labels=labels)
+    assert torch.equal(drawn.cpu(), expected)
+    assert torch.equal(model.double().sample(40, seed=3, labels=labels), drawn)
+
+
 # ---- progress and interrupts -----------------------------------------------------------------------
 
 

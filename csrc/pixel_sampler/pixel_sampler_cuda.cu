@@ -22,8 +22,8 @@ constexpr int kMaxOperands = 64;
 // A launch's own copy of an instruction and of where its operands are.
 struct Product {
   PixelFunction function;
-  int outputs, channels, taps, before, after, targets;  // targets: channels written
-  int64_t positions, inner;                             // inner: positions of a column
+  int outputs, channels, taps, before, after;
+  int positions, inner;  // inner: positions of a column
   const float *weight, *bias;
   float* target;
   int64_t target_column, target_image;
@@ -31,9 +31,8 @@ struct Product {
   int size[kMaxOperands];  // channels of the taps
 };
 
-GENFAST_DEVICE int64_t offset(int64_t column_pitch, int64_t image_pitch, int64_t position,
-                              int64_t inner) {
-  const int64_t column = position / inner;
+GENFAST_DEVICE int64_t offset(int64_t column_pitch, int64_t image_pitch, int position, int inner) {
+  const int column = position / inner;
   return column * column_pitch + (position - column * inner) * image_pitch;
 }
 
@@ -49,7 +48,7 @@ GENFAST_DEVICE const float* weight_of(const Product& p, int k, int output) {
 GENFAST_DEVICE float elu(float z) { return z > 0.0f ? z : expm1f(z); }
 GENFAST_DEVICE float sigmoid(float z) { return 1.0f / (1.0f + expf(-z)); }
 
-GENFAST_DEVICE float bias_and_before(const Product& p, int64_t position, int output, float sum) {
+GENFAST_DEVICE float bias_and_before(const Product& p, int position, int output, float sum) {
   if (p.bias) sum += p.bias[output];
   for (int i = p.taps; i < p.taps + p.before; ++i) {
     const PixelOperand& o = p.operand[i];
@@ -58,7 +57,7 @@ GENFAST_DEVICE float bias_and_before(const Product& p, int64_t position, int out
   return sum;
 }
 
-GENFAST_DEVICE void write(const Product& p, int64_t position, int channel, float y) {
+GENFAST_DEVICE void write(const Product& p, int position, int channel, float y) {
   for (int i = p.taps + p.before; i < p.taps + p.before + p.after; ++i) {
     const PixelOperand& o = p.operand[i];
     y += o.base[offset(o.column, o.image, position, p.inner) + channel];
@@ -72,7 +71,7 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   SHARED(float[kTile][kTile + 1], x);
   SHARED(float[2][kTile][kTile], w);
   const int lane = threadIdx.x % kTile, group = threadIdx.x / kTile;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int first = blockIdx.x * kTile;
   const int half = p.outputs / kParts, output = blockIdx.y * kTile + lane;
   float sum[kParts][kEach];
 #pragma unroll
@@ -109,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   if (output >= half) return;
 #pragma unroll
   for (int e = 0; e < kEach; ++e) {
-    const int64_t position = first + group * kEach + e;
+    const int position = first + group * kEach + e;
     if (position >= p.positions) break;
     const float z = bias_and_before(p, position, output, sum[0][e]);
     if constexpr (kParts == 2) {
@@ -259,9 +258,9 @@ struct Sampler {
     }
     Product p;
     p.function = code.function;
-    p.outputs = code.outputs, p.channels = code.channels, p.targets = code.target.channels;
+    p.outputs = code.outputs, p.channels = code.channels;
     p.taps = code.taps, p.before = code.before, p.after = code.after;
-    p.positions = columns * layout.images, p.inner = layout.images;
+    p.positions = static_cast<int>(columns * layout.images), p.inner = static_cast<int>(layout.images);
     p.weight = code.weight, p.bias = code.bias;
     p.target = work.target + column * work.target_column;
     p.target_column = work.target_column, p.target_image = work.target_image;

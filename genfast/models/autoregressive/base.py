@@ -151,9 +151,9 @@ class AutoregressiveModel(nn.Module):
             labels: (n,) int64 or one int for all; only for a class-conditional model.
             method: "incremental" computes every activation once: O(1) work a pixel. "naive" runs the
                 network on the rows so far once for every pixel and colour; it draws the same images, up
-                to rounding at the edge of a decision. On CPU incremental sampling is native code in
-                fp32, for 16-bit models too (whose naive sampling rounds every activation); models in
-                fp64 or on a GPU run the same program in plain PyTorch.
+                to rounding at the edge of a decision. Incremental sampling is native code in fp32, for
+                16-bit models too (whose naive sampling rounds every activation); models in fp64, or on a
+                GPU for which this build has no code, run the same program in plain PyTorch.
             given: (n, C, H, W) int64, an image to complete.
             mask: bool, broadcastable to (n, C, H, W): True keeps the value of `given`.
             temperature: divides the logits, > 0.

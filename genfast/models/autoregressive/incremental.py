@@ -25,7 +25,7 @@ class SamplerCache:
         fingerprint = _fingerprint(model)
         sampler = self._sampler
         if sampler is None or fingerprint != self._fingerprint:
-            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            with torch.no_grad():
                 sampler = PixelSampler(program())
             self._sampler, self._fingerprint = sampler, fingerprint
         return sampler
