@@ -34,7 +34,14 @@ CHANNELS: dict[Function, tuple[int, int]] = {
 
 
 class Phase(IntEnum):
-    """When an instruction runs, relative to the pixels of its row."""
+    """When an instruction runs, relative to the pixels of its row.
+
+    >>> import genfast
+    >>> from genfast.sampling import Phase
+    >>> program = genfast.models.GatedPixelCNN((1, 8, 8), 2, channels=4, layers=3).pixel_program()
+    >>> [len(program.phase(phase)) for phase in Phase]
+    [3, 9, 0, 5]
+    """
 
     ROW = 0  # all columns at once, before the row's first pixel
     PIXEL = 1  # at its pixel, before a draw
@@ -49,6 +56,10 @@ class Tap:
     Rows and columns count in positions of the buffer's level. From an instruction at (i, j) of a
     coarser level, f times as coarse, the tap reads (f i + row, f j + column). From one of the next finer
     level with parity (p, q) it reads ((i - p) / 2 + row, (j - q) / 2 + column).
+
+    >>> from genfast.sampling import Tap
+    >>> Tap(buffer=0, start=0, channels=8).at(-1, 2)[2:5]
+    Tap(buffer=0, start=2, channels=3, row=-1, column=2)
     """
 
     buffer: int
@@ -147,6 +158,11 @@ class Program:
     image_shape: (C, H, W). draws: uniforms that a pixel takes. lag: how many pixels the row below has
     to stay behind when rows run side by side (the wavefront). outputs: channels of all the parameters
     that draws read, one draw's after the other's.
+
+    >>> import genfast
+    >>> program = genfast.models.GatedPixelCNN((3, 8, 8), levels=4, channels=6).pixel_program()
+    >>> program.draws, program.outputs, program.lag
+    (3, 12, 11.0)
     """
 
     image_shape: tuple[int, int, int]
