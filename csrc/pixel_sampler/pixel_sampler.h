@@ -115,11 +115,11 @@ struct PixelScratch {
   PixelOperand* operands;  // of one instruction, at most program.operands
 };
 
-constexpr int kPixelBlock = 12;  // positions that a product works on at once, at most
+constexpr int kPixelBlock = 48;  // positions that a product works on at once, at most
 
 inline int64_t pixel_scratch_floats(const PixelProgram& program) {
   const int64_t widest = program.widest > program.levels ? program.widest : program.levels;
-  return (kPixelBlock + 1) * (widest + 2 * kPixelPad);
+  return kPixelBlock * (widest + 2 * kPixelPad) + kPixelPad;
 }
 
 // Samples rows first_row .. last_row - 1 of all tiles, on at most `threads` threads; scratch: one each.

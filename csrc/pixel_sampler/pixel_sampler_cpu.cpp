@@ -66,7 +66,7 @@ void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t
   const PixelInstruction& code = *work.code;
   const int64_t pitch = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad + kPixelPad;
   for (int64_t position = first; position < last;) {
-    const int count = next_block(last - position);
+    const int count = last - position < kPixelBlock ? static_cast<int>(last - position) : kPixelBlock;
     float* y = work.target + column * work.target_column + position * work.target_image;
     if (code.function == PixelFunction::identity) {
       product(work, column, position, count, y, work.target_image);

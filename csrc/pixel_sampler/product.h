@@ -14,7 +14,9 @@ GENFAST_INLINE int vectors_at_once(int positions) { return positions <= 3 ? 8 : 
 constexpr int kPositions = 6;
 GENFAST_INLINE int vectors_at_once(int positions) { return positions == 1 ? 8 : positions == 2 ? 4 : 2; }
 #endif
-static_assert(kPositions <= kPixelBlock, "scratch memory is for kPixelBlock positions");
+
+constexpr int kStrip = 64;  // outputs; divides kPixelPanel
+GENFAST_INLINE int at_most(int a, int b) { return a < b ? a : b; }
 
 // How many positions to take next: blocks of 6 have the best ratio of sums to loads.
 GENFAST_INLINE int next_block(int64_t left) { return left > kPositions ? 6 : static_cast<int>(left); }
@@ -103,21 +105,28 @@ GENFAST_INLINE ProductBlock block_of(int vectors, int positions) {
   return table[positions - 1];
 }
 
-// All outputs at `positions` (<= kPositions) positions from `position` on, into z.
+// All outputs at `positions` (<= kPixelBlock) positions from `position` on, into z. A strip of outputs
+// at a time, so that its weights come from the L2 cache for all but the first few positions.
 static void product(const PixelWork& work, int64_t column, int64_t position, int positions, float* z,
                     int64_t z_pitch) {
   const PixelInstruction& code = *work.code;
   const int outputs = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
-  const int most = vectors_at_once(positions);
-  for (int panel = 0; panel < outputs; panel += kPixelPanel) {
-    const int width = outputs - panel < kPixelPanel ? outputs - panel : kPixelPanel;
-    const float* weight = code.weight + static_cast<int64_t>(panel) * code.channels;
-    int vectors = most;
-    for (int output = 0; output < width; output += vectors * kLanes) {
-      while (vectors * kLanes > width - output) vectors /= 2;
-      const Part part = {&work, column,         position,           weight + output,
-                         width, panel + output, z + panel + output, z_pitch};
-      block_of(vectors, positions)(part);
+  const int strip = positions <= kPositions ? kPixelPanel : kStrip;
+  for (int first = 0; first < outputs; first += strip) {
+    const int panel = first / kPixelPanel * kPixelPanel, last = at_most(first + strip, outputs);
+    const int width = at_most(outputs - panel, kPixelPanel);
+    const float* weight = code.weight + static_cast<int64_t>(panel) * code.channels - panel;
+    for (int done = 0; done < positions;) {
+      const int count = next_block(positions - done);
+      int vectors = vectors_at_once(count);
+      for (int output = first; output < last; output += vectors * kLanes) {
+        while (vectors * kLanes > last - output) vectors /= 2;
+        const Part part = {
+            &work,  column, position + done, weight + output, width, output, z + done * z_pitch + output,
+            z_pitch};
+        block_of(vectors, count)(part);
+      }
+      done += count;
     }
   }
 }
