@@ -39,7 +39,7 @@ def check_labels(n: int, labels: Tensor | None, num_classes: int) -> None:
 
 
 def check_condition(shape: Sequence[int], condition: Tensor | None, channels: int) -> None:
-    """`condition` must be (N, channels, h, W) for images of `shape` (N, C, h, W), or None without any."""
+    """`condition` must be (N, channels, h, W) for images of `shape` (N, C, h, W), or None."""
     if (condition is None) != (channels == 0):
         raise ValueError(
             f"condition is needed: the model has {channels} condition_channels"

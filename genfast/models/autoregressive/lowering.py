@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 from genfast.models.autoregressive.heads import Head
@@ -31,7 +33,7 @@ def relu(builder: ProgramBuilder, name: str, x: Tap, colours: int) -> Tap:
     """relu(x), colour by colour, so that no colour waits for those after it."""
     target = builder.buffer(name, x.channels)
     edges = [first_channel(colour, x.channels, colours) for colour in range(colours + 1)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         builder.compute(name, before=[x[first:last]], function="relu", into=target[first:last])
     return target
 
