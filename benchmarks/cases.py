@@ -22,12 +22,16 @@ class Side:
 
     leaves are the tensors to differentiate by when they are not the inputs (a module's
     parameters). project maps [output, *gradients] to what may be compared, for a side that by
-    design computes more than the others (the gradient of a masked tap, say).
+    design computes more than the others (the gradient of a masked tap, say). timed is what is
+    timed where that is not fn itself (drawing samples, whose probabilities fn computes); repeat is
+    how often it would have to run for what the other sides do in one call, and multiplies its time.
     """
 
     fn: Callable[..., Tensor]
     leaves: tuple[Tensor, ...] = ()
     project: Callable[[list[Tensor]], list[Tensor]] | None = None
+    timed: Callable[..., object] | None = None
+    repeat: int = 1
 
     def call(self, inputs: Inputs, upstream: Tensor | None, direction: str) -> list[Tensor]:
         """[output], and in the training direction its gradients too."""
@@ -38,7 +42,7 @@ class Side:
     def step(self, inputs: Inputs, upstream: Tensor | None, direction: str) -> Callable[[], object]:
         """`call` bound to one buffer, with nothing added that a per-call time would show."""
         if direction != TRAINING:
-            return partial(self.fn, *inputs)
+            return partial(self.timed or self.fn, *inputs)
         leaves = self.leaves or differentiable(inputs)
         return partial(_forward_backward, self.fn, inputs, leaves, upstream)
 

@@ -110,6 +110,10 @@ def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Se
             calls=case.calls,
             device=settings.device,
         )
+    timings = {
+        name: timing.times(sides[name].repeat) if name in sides else timing
+        for name, timing in timings.items()
+    }
     return _row(case, direction, timings, verdict, unavailable, settings)
 
 

@@ -15,6 +15,7 @@ from genfast.benchmarks import (
     bench_gated,
     bench_logistic_mixture,
     bench_masked_conv,
+    bench_pixel_sampler,
     plot,
 )
 from genfast.benchmarks.cases import Case
@@ -40,6 +41,7 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_masked_conv.OPS,
     **bench_logistic_mixture.OPS,
     **bench_autoregressive.OPS,
+    **bench_pixel_sampler.OPS,
 }
 
 _COLUMNS = "{:<70} {:>9} {:>10} {:>10} {:>7} {:>9} {:>7} {:>10}  {}"

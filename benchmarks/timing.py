@@ -33,6 +33,11 @@ class Timing:
     min_us: float
     n: int
 
+    def times(self, factor: int) -> Timing:
+        """Of `factor` calls."""
+        scaled = (factor * us for us in (self.median_us, self.p20_us, self.p80_us, self.min_us))
+        return Timing(*scaled, self.n)
+
 
 def interleave(
     sides: Mapping[str, Sequence[Step]],

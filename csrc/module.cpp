@@ -14,6 +14,7 @@ namespace py = pybind11;
 void bind_gated(py::module_& m);
 void bind_logistic_mixture(py::module_& m);
 void bind_masked_conv(py::module_& m);
+void bind_pixel_sampler(py::module_& m);
 #ifdef GENFAST_EMULATED
 void bind_emulation(py::module_& m);
 #endif
@@ -67,6 +68,7 @@ PYBIND11_MODULE(GENFAST_MODULE_NAME, m) {
   bind_gated(m);
   bind_logistic_mixture(m);
   bind_masked_conv(m);
+  bind_pixel_sampler(m);
 #ifdef GENFAST_EMULATED
   bind_emulation(m);
 #endif

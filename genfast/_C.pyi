@@ -74,6 +74,30 @@ def logistic_mixture_sample_fwd(
     threads: int,
 ) -> None: ...
 
+class PixelProgram:
+    def __init__(self, code: Sequence[int], weights: int, count: int) -> None: ...
+    @property
+    def floats(self) -> int: ...
+
+class PixelImages:
+    def __init__(
+        self,
+        x: int,
+        known: int,
+        outputs: int,
+        inputs: Sequence[int],
+        scaled: int,
+        seed: int,
+        start: int,
+        temperature: float,
+    ) -> None: ...
+
+class PixelSampling:
+    def __init__(
+        self, program: PixelProgram, images: PixelImages, count: int, tiles: int, threads: int
+    ) -> None: ...
+    def run(self, first_row: int, last_row: int) -> None: ...
+
 # Only in a build with CUDA code.
 def gated_activation_fwd_cuda(
     x: int,
@@ -185,6 +209,16 @@ def masked_conv2d_bwd_weight_cuda(
     grad_weight: int,
     grad_weight_strides: Sequence[int],
     workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def pixel_sampler_run_cuda(
+    program: PixelProgram,
+    images: PixelImages,
+    memory: int,
+    count: int,
+    first_row: int,
+    last_row: int,
     device: int,
     stream: int,
 ) -> None: ...

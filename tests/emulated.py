@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from genfast import _C
-from genfast.ops import _native
+from genfast.ops import _native, pixel_sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "emulated"
@@ -81,6 +81,9 @@ def emulation() -> Iterator[ModuleType]:
                 cpu = name.removesuffix("_cuda")
                 patch.setattr(_C, cpu, _refuse, raising=False)  # no CPU kernel takes its place
         patch.setattr(_C, "masked_conv2d_workspaces", module.masked_conv2d_workspaces, raising=False)
+        for name in ("PixelProgram", "PixelImages"):  # what pixel_sampler_run_cuda takes
+            patch.setattr(_C, name, getattr(module, name))
+        patch.setattr(pixel_sampler, "_on_cpu", lambda device: False)
         patch.setattr(_native, "device_and_stream", lambda x: (0, 0))
         library = torch.library.Library("genfast", "IMPL")
         with warnings.catch_warnings():

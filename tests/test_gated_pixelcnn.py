@@ -222,7 +222,6 @@ def test_constructor_names_what_is_wrong(arguments, message):
         (lambda m, x: m.log_prob(x, torch.tensor([0, 0])), ValueError, "labels given, but"),
         (lambda m, x: m.log_prob(x, condition=x), ValueError, "condition given, but the model has none"),
         (lambda m, x: m.sample(2, method="magic"), ValueError, "method .* 'magic'"),
-        (lambda m, x: m.sample(2, method="incremental"), NotImplementedError, "incremental"),
         (lambda m, x: m.sample(2, temperature=0), ValueError, "temperature .* got 0"),
         (lambda m, x: m.sample(-1), ValueError, "n=-1"),
         (lambda m, x: m.sample(2, given=x), ValueError, "given and mask go together"),

@@ -17,7 +17,8 @@ from genfast.cli.exit_codes import INTERRUPTED, MISTAKE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command -> its exit code: 0 done, 2 a mistake of the user, 130 interrupted.
+    """Run one command -> its exit code: 0 done, 1 `sample --compare` found a difference, 2 a
+    mistake of the user, 130 interrupted.
 
     >>> main(["eval", "no/such/run"])
     2

@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
+DISAGREE = 1  # two ways to compute the same thing differ
 MISTAKE = 2  # of the user: a flag, a file, a setting
 INTERRUPTED = 130  # as shells report a program that Ctrl-C ended

@@ -7,10 +7,13 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genfast.cli.exit_codes import DISAGREE
+
 if TYPE_CHECKING:
     from genfast.training.distributed import Processes
     from genfast.training.samples import Drawing
 
+METHODS = ("incremental", "naive")
 _FORMS = {".png": "grid", ".npz": "npz", "": "files"}
 
 
@@ -22,10 +25,14 @@ def run(
     batch_size: int,
     device: str,
     resume: bool,
+    compare: str | None,
     **settings: Any,
 ) -> int:
+    from genfast.training.comparison import RecordedDrawing
+    from genfast.training.comparison import compare as compared
     from genfast.training.distributed import Processes
     from genfast.training.sample_files import check_grid
+    from genfast.training.samples import Drawing
 
     for flag, value, least in (("-n", n, 1), ("--start", start, 0), ("--batch-size", batch_size, 1)):
         if value < least:
@@ -33,14 +40,23 @@ def run(
     form = _form(out)
     if resume and form != "files":
         raise ValueError(f"--resume: goes on with a folder of single files only, got --out {out}")
+    if compare and resume:
+        raise ValueError("--compare: compares the images drawn now; leave out --resume")
     if form == "grid":
         check_grid(n)
     with Processes.from_environment(device) as processes:
-        drawing = _drawing(run, processes, **settings)
+        if compare and processes.world_size > 1:
+            raise ValueError(f"--compare: takes one process, got {processes.world_size}")
+        kind = RecordedDrawing if compare else Drawing
+        drawing = _drawing(kind, run, processes, **settings)
         drawn = _save(form, Path(out), drawing, range(start, start + n), batch_size, resume, processes)
         if processes.is_main:
             there = f" ({n - drawn} of them were there)" if drawn < n else ""
             print(f"{n} samples{there}: {out}")
+        if compare and isinstance(drawing, RecordedDrawing):
+            comparison = compared(drawing, compare)
+            print(comparison.describe())
+            return 0 if comparison.agree else DISAGREE
     return 0
 
 
@@ -54,6 +70,7 @@ def _form(out: str) -> str:
 
 
 def _drawing(
+    kind: type[Drawing],
     run: Path,
     processes: Processes,
     best: bool,
@@ -62,14 +79,13 @@ def _drawing(
     **settings: Any,
 ) -> Drawing:
     from genfast.training import BEST, CHECKPOINT, open_run
-    from genfast.training.samples import Drawing
 
     moved = {} if data_dir is None else {"data_dir": data_dir}
     opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
     if given_rows is not None:
         settings.update(given=opened.load_data().test, given_rows=given_rows)
     try:
-        return Drawing(opened.model.to(processes.device), **settings)
+        return kind(opened.model.to(processes.device), **settings)
     except ValueError as error:  # begins with the name of the setting
         name, _, message = str(error).partition(":")
         raise ValueError(f"--{name.replace('_', '-')}:{message}") from error
@@ -118,6 +134,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", type=int, help="only this class, for a conditional model")
     parser.add_argument(
         "--given-rows", type=int, metavar="K", help="complete test images from their first K rows"
+    )
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="incremental",
+        help="incremental computes every activation once, naive again for every pixel (incremental)",
+    )
+    parser.add_argument(
+        "--compare",
+        choices=METHODS,
+        help="draw the images by this method too: prints both times and whether the images agree",
     )
     parser.add_argument("--best", action="store_true", help="the weights that early stopping found best")
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genfast.reference.draws import categorical
+
 
 def logistic_mixture_log_prob(
     params: Tensor, x: Tensor, *, levels: int = 256, mode: str = "exact"
@@ -28,9 +30,16 @@ def logistic_mixture_log_prob(
 
 
 def logistic_mixture_sample(
-    params: Tensor, uniforms: Tensor, *, levels: int = 256, quantize: bool = True
+    params: Tensor,
+    uniforms: Tensor,
+    *,
+    levels: int = 256,
+    quantize: bool = True,
+    temperature: float = 1.0,
 ) -> Tensor:
     """A draw of every pixel from uniforms (N, 1 + C, H, W): x (N, C, H, W) in [-1, 1].
+
+    The temperature divides the logits and multiplies the scales.
 
     >>> import torch, genfast
     >>> params, uniforms = torch.zeros(1, 3, 1, 1), torch.full((1, 2, 1, 1), 0.5)
@@ -39,16 +48,36 @@ def logistic_mixture_sample(
     """
     colors = uniforms.shape[1] - 1
     x = torch.zeros_like(uniforms[:, 1:])
-    cumulative = _components(params, x)[0].softmax(1).cumsum(1)
-    k = (cumulative[:, :-1] <= uniforms[:, :1]).sum(1, keepdim=True)[:, None]
+    logits = _components(params, x)[0].movedim(1, -1)
+    k = categorical(logits / temperature, uniforms[:, 0])[:, None, None]
     for c in range(colors):
         _, means, log_scales = _components(params, x)  # the means know the colours drawn so far
         mean = means[:, c : c + 1].gather(2, k)[:, 0, 0]
-        scale = log_scales[:, c : c + 1].gather(2, k)[:, 0, 0].clamp(min=-7).exp()
+        scale = temperature * log_scales[:, c : c + 1].gather(2, k)[:, 0, 0].clamp(min=-7).exp()
         value = (mean + scale * torch.logit(uniforms[:, c + 1])).clamp(-1, 1)
         value = 2 * _level(value, levels) / (levels - 1) - 1 if quantize else value
         x = torch.cat([x[:, :c], value[:, None], x[:, c + 1 :]], 1)
     return x
+
+
+def logistic_mixture_levels(
+    params: Tensor, uniforms: Tensor, *, levels: int, temperature: float = 1.0
+) -> Tensor:
+    """`logistic_mixture_sample` of one pixel an image as levels: (N, C) int64 in [0, levels).
+
+    Args:
+        params: (N, 10K) for three colours, (N, 3K) for one.
+        uniforms: (N, 1 + C) in (0, 1): the first picks the component, the others draw the colours.
+
+    >>> import torch
+    >>> from genfast.reference.logistic_mixture import logistic_mixture_levels
+    >>> params = torch.tensor([[0.0, 0.2, -20.0]])  # one component, certain of 0.2
+    >>> logistic_mixture_levels(params, torch.tensor([[0.5, 0.5]]), levels=11).item()
+    6
+    """
+    params, uniforms = params[..., None, None], uniforms.to(params.dtype)[..., None, None]
+    x = logistic_mixture_sample(params, uniforms, levels=levels, temperature=temperature)
+    return _level(x, levels).long()[..., 0, 0]
 
 
 def _level(x: Tensor, levels: int) -> Tensor:

@@ -49,19 +49,19 @@ def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
 
 
 def uniforms(
-    seed: int, images: Tensor, pixel: int, draws: int, *, dtype: torch.dtype = torch.float32
+    seed: int, images: Tensor, pixel: int | Tensor, draws: int, *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """The uniforms of one pixel of some images, in the open interval (0, 1).
+    """The uniforms of a pixel of some images, in the open interval (0, 1).
 
     Args:
         seed: any integer; its low 64 bits count.
         images: (N,) int64, the numbers of the images, >= 0.
-        pixel: row * width + column.
+        pixel: row * width + column; or a tensor of such numbers that broadcasts with `images`.
         draws: how many draws the pixel takes.
         dtype: float32 (23 random bits, so that no value rounds to 0 or 1) or float64 (the same value).
 
     Returns:
-        (N, draws) on the device of `images`.
+        (N, draws) on the device of `images`; for a tensor of pixels, the broadcast shape and (draws,).
 
     >>> import torch
     >>> from genfast.sampling import uniforms
@@ -69,9 +69,12 @@ def uniforms(
     >>> torch.equal(both[1:], uniforms(7, torch.tensor([1]), pixel=3, draws=2))
     True
     """
-    counter = (images & _WORD, images >> 32, torch.full_like(images, pixel))
+    if isinstance(pixel, int):
+        pixel = torch.full_like(images, pixel)
+    images, pixels = torch.broadcast_tensors(images, pixel)
+    counter = (images & _WORD, images >> 32, pixels)
     words: list[Tensor] = []
     for block in range((draws + 3) // 4):
         words += philox4x32((*counter, torch.full_like(images, block)), seed)
-    bits = torch.stack(words[:draws], 1) >> 9
+    bits = torch.stack(words[:draws], -1) >> 9
     return (bits.to(dtype) + 0.5) * 2.0**-23

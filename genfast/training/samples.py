@@ -22,7 +22,8 @@ class Drawing:
 
     Without `label` the images of a conditional model go through the classes in turn: image i is of
     class i mod K. With `given`, image i completes the first `given_rows` rows of the (i mod N)-th of
-    its N images, and is of that image's class unless `label` says another.
+    its N images, and is of that image's class unless `label` says another. The `method` of
+    `model.sample` draws the same images, up to rounding.
 
     Raises `ValueError` naming the setting.
 
@@ -41,6 +42,7 @@ class Drawing:
     label: int | None = None
     given: Split | None = None
     given_rows: int = 0
+    method: str = "incremental"
 
     def __post_init__(self) -> None:
         classes, height = self.model.num_classes, self.model.image_shape[1]
@@ -77,6 +79,7 @@ class Drawing:
             temperature=self.temperature,
             given=given,
             mask=known,
+            method=self.method,
         )
         return images.to("cpu", torch.uint8)
 

@@ -33,6 +33,7 @@ from genfast.training.files import remove_leftovers
 from genfast.training.grids import sample_grid
 from genfast.training.history import History
 from genfast.training.images import save_png
+from genfast.training.initial import initialise
 from genfast.training.interrupts import Interrupts
 from genfast.training.logs import RunLog
 from genfast.training.objectives import LikelihoodStep, NotFinite
@@ -117,6 +118,8 @@ class Trainer:
         # What was left to the data and the machine is settled, so that resuming finds the same.
         threads = config.threads or torch.get_num_threads()
         config = replace(config, levels=data.levels, threads=threads)
+        torch.set_num_threads(threads)
+        initialise(model, Batches(data, config, processes))
         trainer = cls(config, run_dir, data, model, processes, quiet)
         trainer.save()  # at once: an unwritable folder shows now, and a run can always be resumed
         if processes.is_main:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from genfast.models.autoregressive import drawing
+from genfast.models.autoregressive.checks import check_condition, check_labels, check_levels
 from genfast.models.autoregressive.heads import CategoricalHead, Head, scale_levels
-from genfast.sampling import uniforms
+from genfast.models.autoregressive.incremental import SamplerCache
+from genfast.sampling import Program
 
 
 class AutoregressiveModel(nn.Module):
@@ -65,6 +70,7 @@ class AutoregressiveModel(nn.Module):
         self.num_classes = num_classes
         self.condition_channels = condition_channels
         self.output_head = head or CategoricalHead(channels, levels)
+        self._sampler_cache = SamplerCache()
 
     def network(
         self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
@@ -80,6 +86,22 @@ class AutoregressiveModel(nn.Module):
             (N, output_head.outputs, h, W); a categorical head's are colour-major.
         """
         raise NotImplementedError
+
+    def pixel_program(self) -> Program:
+        """The network as a pixel program, for incremental sampling; see docs/pixel-sampler.md.
+
+        Raises:
+            NotImplementedError: the model has none.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no pixel program: use method='naive', or define pixel_program"
+        )
+
+    def pixel_inputs(
+        self, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The inputs of the pixel program by name, (N, channels) or (N, channels, H, W)."""
+        return {}
 
     def initialise_from_data(
         self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
@@ -147,7 +169,7 @@ class AutoregressiveModel(nn.Module):
         *,
         seed: int = 0,
         labels: Tensor | int | None = None,
-        method: Literal["naive", "incremental"] = "naive",
+        method: Literal["incremental", "naive"] = "incremental",
         given: Tensor | None = None,
         mask: Tensor | None = None,
         temperature: float = 1.0,
@@ -165,8 +187,12 @@ class AutoregressiveModel(nn.Module):
             n: number of images.
             seed: of the draws.
             labels: (n,) int64 or one int for all; only for a class-conditional model.
-            method: "naive" runs the network on the rows so far once for every pixel and
-                colour, or every pixel if its colours are one event.
+            method: "incremental" computes every activation once: O(1) work a pixel. "naive" runs the
+                network on the rows so far once for every pixel and colour, or every pixel if its
+                colours are one event; it draws the same images, up to rounding at the edge of a
+                decision. Incremental sampling is native code in fp32, for 16-bit models too (whose
+                naive sampling rounds every activation); models in fp64, or on a GPU for which this
+                build has no code, run the same program in plain PyTorch.
             given: (n, C, H, W) int64, an image to complete.
             mask: bool, broadcastable to (n, C, H, W): True keeps the value of `given`. Where the
                 colours of a pixel are one event it keeps all or none of them.
@@ -180,12 +206,10 @@ class AutoregressiveModel(nn.Module):
 
         Raises:
             ValueError: an argument out of its range, or `given` without `mask`.
-            NotImplementedError: method "incremental", which does not exist yet.
+            NotImplementedError: method "incremental" of a model without a pixel program.
         """
-        if method == "incremental":
-            raise NotImplementedError("method='incremental' does not exist yet; use method='naive'")
-        if method != "naive":
-            raise ValueError(f"method must be 'naive', got {method!r}")
+        if method not in ("incremental", "naive"):
+            raise ValueError(f"method must be 'incremental' or 'naive', got {method!r}")
         if n < 0 or start < 0:
             raise ValueError(f"n={n} and start={start} must be at least 0")
         if not (temperature > 0 and math.isfinite(temperature)):
@@ -193,144 +217,53 @@ class AutoregressiveModel(nn.Module):
         device = next(self.parameters()).device
         if isinstance(labels, int):
             labels = torch.full((n,), labels, device=device)
-        self._check_labels(n, labels)
-        self._check_condition((n, *self.image_shape), condition)
-        x, known = self._canvas(n, given, mask, device)
-        numbers = torch.arange(start, start + n, device=device)
+        check_labels(n, labels, self.num_classes)
+        shape = (n, *self.image_shape)
+        check_condition(shape, condition, self.condition_channels)
+        x, known = drawing.canvas(shape, self.output_head, given, mask, device)
+        with drawing.progress_bar(x[:, 0].numel(), progress) as advance:
+            if method == "incremental":
+                sampler = self._sampler_cache.sampler(self, self.pixel_program)
+                sampler.fill(
+                    x, known, seed=seed, start=start, temperature=temperature,
+                    inputs=self.pixel_inputs(labels, condition), progress=advance,
+                )  # fmt: skip
+            else:
+                with self._evaluating():
+                    drawing.fill_naively(
+                        x, known, self.output_head, partial(self._outputs_so_far, labels, condition),
+                        seed=seed, start=start, temperature=temperature, advance=advance,
+                    )  # fmt: skip
+        return x
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """In evaluation mode, without dropout."""
         was_training = self.training
         self.eval()
         try:
-            for row, column in self._pixels(progress):
-                self._draw_pixel(x, known, row, column, labels, condition, numbers, seed, temperature)
+            yield
         finally:
             self.train(was_training)
-        return x
 
-    def _draw_pixel(
-        self,
-        x: Tensor,
-        known: Tensor,
-        row: int,
-        column: int,
-        labels: Tensor | None,
-        condition: Tensor | None,
-        numbers: Tensor,
-        seed: int,
-        temperature: float,
-    ) -> None:
-        """Fills one pixel of x, colour after colour, from the rows so far."""
-        keep = known[:, :, row, column]
-        if bool(keep.all()):
-            return
-        head = self.output_head
-        uniform = uniforms(seed, numbers, row * self.image_shape[2] + column, head.draws)
-        above = slice(row + 1)
-        for colours in head.passes:
-            seen = None if condition is None else condition[:, :, above]
-            outputs = self._outputs(x[:, :, above], labels, seen)[:, :, row, column]
-            drawn = head.draw(outputs, uniform, colours, temperature)
-            old = x[:, colours, row, column]
-            x[:, colours, row, column] = torch.where(keep[:, colours], old, drawn)
+    def _outputs_so_far(self, labels: Tensor | None, condition: Tensor | None, x: Tensor) -> Tensor:
+        """`_outputs` of the first rows."""
+        seen = None if condition is None else condition[:, :, : x.shape[2]]
+        return self._outputs(x, labels, seen)
 
-    def _canvas(
-        self, n: int, given: Tensor | None, mask: Tensor | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """The image to start from and which of its values are final."""
-        shape = (n, *self.image_shape)
-        if (given is None) != (mask is None):
-            raise ValueError("given and mask go together: pass both or neither")
-        if given is None or mask is None:
-            known = torch.zeros(shape, dtype=torch.bool, device=device)
-            return torch.zeros(shape, dtype=torch.int64, device=device), known
-        if tuple(given.shape) != shape:
-            raise ValueError(f"given must have shape {shape}, got {tuple(given.shape)}")
-        if mask.dtype != torch.bool:
-            raise TypeError(f"mask must be a bool tensor, got {mask.dtype}")
-        try:
-            known = mask.to(device).expand(shape)
-        except RuntimeError:
-            raise ValueError(
-                f"mask of shape {tuple(mask.shape)} does not broadcast to {shape}"
-            ) from None
-        if len(self.output_head.passes) < shape[1] and bool((known != known[:, :1]).any()):
-            raise ValueError(
-                "mask must keep all colours of a pixel or none: they are drawn as one event"
-            )
-        x = torch.where(known, given.to(device), 0)
-        self._check_levels(x, "given")
-        return x, known
-
-    def _pixels(self, progress: bool) -> Iterable[tuple[int, int]]:
-        _, height, width = self.image_shape
-        pixels = [(row, column) for row in range(height) for column in range(width)]
-        if not progress:
-            return pixels
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            raise ImportError(
-                'progress=True needs tqdm: pip install "genfast[train]", or pass progress=False'
-            ) from None
-        return tqdm(pixels, desc="sampling", unit="pixel")  # type: ignore[no-any-return]
-
-    def _outputs(self, x: Tensor, labels: Tensor | None, condition: Tensor | None) -> Tensor:
+    def _outputs(
+        self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """The network on checked inputs: (N, output_head.outputs, h, W), in fp32 or fp64."""
         channels, height, width = self.image_shape
         if x.ndim != 4 or x.shape[1] != channels or x.shape[3] != width or x.shape[2] > height:
             raise ValueError(
                 f"x must have shape (N, {channels}, {height}, {width}), got {tuple(x.shape)}"
             )
-        self._check_levels(x, "x")
-        self._check_labels(x.shape[0], labels)
-        self._check_condition(x.shape, condition)
+        check_levels(x, self.levels, "x")
+        check_labels(x.shape[0], labels, self.num_classes)
+        check_condition(x.shape, condition, self.condition_channels)
         dtype = next(self.parameters()).dtype
         condition = None if condition is None else condition.to(dtype)
         outputs = self.network(scale_levels(x, self.levels, dtype), labels, condition)
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-
-    def _check_levels(self, x: Tensor, name: str) -> None:
-        if x.dtype != torch.int64:
-            raise TypeError(f"{name} must hold int64 levels, got {x.dtype}")
-        if _may_look(x) and x.numel():
-            low, high = x.aminmax()
-            if low < 0 or high >= self.levels:
-                raise ValueError(
-                    f"{name} must hold levels in [0, {self.levels}), got {int(low)}..{int(high)}"
-                )
-
-    def _check_labels(self, n: int, labels: Tensor | None) -> None:
-        if (labels is None) != (self.num_classes == 0):
-            raise ValueError(
-                f"labels are needed: the model has {self.num_classes} classes"
-                if labels is None
-                else "labels given, but the model has no classes (num_classes=0)"
-            )
-        if labels is None:
-            return
-        if tuple(labels.shape) != (n,) or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels must be int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}"
-            )
-        if _may_look(labels) and labels.numel():
-            low, high = labels.aminmax()
-            if low < 0 or high >= self.num_classes:
-                raise ValueError(
-                    f"labels must be in [0, {self.num_classes}), got {int(low)}..{int(high)}"
-                )
-
-    def _check_condition(self, shape: Sequence[int], condition: Tensor | None) -> None:
-        """`shape` is that of the images, (N, C, h, W)."""
-        if (condition is None) != (self.condition_channels == 0):
-            raise ValueError(
-                f"condition is needed: the model has {self.condition_channels} condition_channels"
-                if condition is None
-                else "condition given, but the model has none (condition_channels=0)"
-            )
-        wanted = (shape[0], self.condition_channels, *shape[2:])
-        if condition is not None and tuple(condition.shape) != wanted:
-            raise ValueError(f"condition must have shape {wanted}, got {tuple(condition.shape)}")
-
-
-def _may_look(x: Tensor) -> bool:
-    """Whether reading values costs nothing: on a CPU, outside compilation."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -5,97 +5,16 @@ Source: van den Oord et al., "Conditional Image Generation with PixelCNN Decoder
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, cast
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genfast.models.autoregressive.base import AutoregressiveModel
-from genfast.nn import GatedActivation, MaskedConv2d, ShiftedConv2d
-from genfast.ops.masked_conv import MaskType
-
-#: What row 0 gets from the rows above it, of which there are none; see `GatedPixelCNN`.
-Border = Literal["zero", "bias"]
-
-
-class GatedBlock(nn.Module):
-    """One layer of both stacks (figure 2 of the paper).
-
-    The vertical stack sees all rows up to its own; the horizontal stack sees its own row up to the
-    pixel and, through the link, the vertical stack one row further up. The link is taken before the
-    vertical gate. Only the horizontal stack has a residual connection, and the first block, whose
-    horizontal input is the image itself, has none: it would show the pixel its own value.
-
-    With border "bias" it is the first block's vertical kernel that stops one row further up, so that
-    no link needs a shift.
-
-    Args:
-        in_channels: of both inputs.
-        channels: of both outputs.
-        kernel_size: odd.
-        mask_type: "A" in the first block, "B" in all others.
-        colors: number of colour groups of the horizontal stack.
-        num_classes: adds a bias per class to both gates if positive.
-        condition_channels: adds a 1x1 convolution of the condition to both gates if positive.
-        border: "zero" or "bias".
-        skip: the block also gives an output of its own to the head.
-        last: no block follows, so outputs that only a next block would read are not computed.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel_size: int,
-        *,
-        mask_type: MaskType,
-        colors: int,
-        num_classes: int,
-        condition_channels: int,
-        border: Border,
-        skip: bool,
-        last: bool,
-    ) -> None:
-        super().__init__()
-        self.residual = mask_type == "B"
-        self.last = last
-        self.input_shift = border == "bias" and mask_type == "A"
-        self.link_shift = border == "zero"
-        wide = 2 * channels
-        rows = kernel_size // 2 + (0 if self.input_shift else 1)
-        self.vertical = ShiftedConv2d(in_channels, wide, (rows, kernel_size), shift="down")
-        self.link = nn.Conv2d(wide, wide, 1, bias=False)
-        self.horizontal = MaskedConv2d(
-            in_channels, wide, (1, kernel_size), mask_type=mask_type, colors=colors, out_splits=2
-        )
-        self.skip = MaskedConv2d(channels, channels, 1, mask_type="B", colors=colors) if skip else None
-        self.out = (
-            None if skip and last else MaskedConv2d(channels, channels, 1, mask_type="B", colors=colors)
-        )
-        self.gate = GatedActivation()
-        classes, planes = num_classes, condition_channels
-        self.vertical_class = nn.Embedding(classes, wide) if classes and not last else None
-        self.horizontal_class = nn.Embedding(classes, wide) if classes else None
-        self.vertical_condition = nn.Conv2d(planes, wide, 1, bias=False) if planes and not last else None
-        self.horizontal_condition = nn.Conv2d(planes, wide, 1, bias=False) if planes else None
-
-    def forward(
-        self, v: Tensor, h: Tensor, labels: Tensor | None, condition: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        # The image has too few channels to carry a memory format; from here on it is channels-last.
-        v_sum = self.vertical(_shift_down(v) if self.input_shift else v)
-        v_sum = v_sum.contiguous(memory_format=torch.channels_last)
-        link = self.link(_shift_down(v_sum) if self.link_shift else v_sum)
-        h_given = _given(self.horizontal_class, labels, self.horizontal_condition, condition)
-        h_sum = self.horizontal(h).contiguous(memory_format=torch.channels_last)
-        gated = self.gate(h_sum, link if h_given is None else link + h_given)
-        skip = None if self.skip is None else self.skip(gated)
-        if self.out is not None:
-            h = self.out(gated) + h if self.residual else self.out(gated)
-        if not self.last:
-            v = self.gate(v_sum, _given(self.vertical_class, labels, self.vertical_condition, condition))
-        return v, h, skip
+from genfast.models.autoregressive.gated_block import Border, GatedBlock
+from genfast.models.autoregressive.lowering import lower_head
+from genfast.nn import MaskedConv2d
+from genfast.sampling import Program, ProgramBuilder, Tap
 
 
 class GatedPixelCNN(AutoregressiveModel):
@@ -201,21 +120,22 @@ class GatedPixelCNN(AutoregressiveModel):
             skips.append(skip)
         return self.head(sum(skips) if self.config["skip"] else h)  # type: ignore[no-any-return]
 
+    def pixel_program(self) -> Program:
+        builder = ProgramBuilder(self.image_shape, self.levels)
+        channels = self.condition_channels
+        condition = builder.map("condition", channels) if channels else None
+        v = h = builder.image
+        skip: Tap | None = None
+        for i, block in enumerate(cast("Iterable[GatedBlock]", self.blocks)):
+            v, h, skip = block.lower(builder, f"blocks.{i}", v, h, skip, condition)
+        lower_head(builder, self.head, h if skip is None else skip, self.output_head)
+        return builder.build()
 
-def _shift_down(x: Tensor) -> Tensor:
-    """Row r gets row r - 1; row 0 gets zeros."""
-    return F.pad(x, (0, 0, 1, -1))
-
-
-def _given(
-    by_class: nn.Embedding | None,
-    labels: Tensor | None,
-    by_pixel: nn.Conv2d | None,
-    condition: Tensor | None,
-) -> Tensor | None:
-    """What a gate is conditioned on: the class's vector plus the condition's 1x1 convolution."""
-    vector: Tensor | None = None if by_class is None else by_class(labels)[:, :, None, None]
-    if by_pixel is None:
-        return vector
-    plane: Tensor = by_pixel(condition)
-    return plane if vector is None else plane + vector
+    def pixel_inputs(
+        self, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        inputs = {} if condition is None else {"condition": condition}
+        if labels is not None:
+            for i, block in enumerate(cast("Iterable[GatedBlock]", self.blocks)):
+                inputs |= block.class_vectors(f"blocks.{i}", labels)
+        return inputs

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genfast.ops import logistic_mixture_log_prob, logistic_mixture_sample
-from genfast.sampling import categorical
+from genfast.ops import logistic_mixture_log_prob
+from genfast.sampling import ProgramBuilder, Tap, categorical, logistic_mixture_levels
 
 
 def scale_levels(x: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
@@ -68,6 +67,10 @@ class Head(ABC):
             temperature: flattens (> 1) or sharpens (< 1) the distribution.
         """
 
+    @abstractmethod
+    def lower(self, builder: ProgramBuilder, outputs: Tap) -> None:
+        """The draws of a pixel program whose network ends in `outputs`."""
+
 
 class CategoricalHead(Head):
     """A softmax over the levels of each colour; one Bernoulli logit if there are two.
@@ -101,6 +104,12 @@ class CategoricalHead(Head):
     def draw(self, outputs: Tensor, uniforms: Tensor, colours: slice, temperature: float) -> Tensor:
         logits = self.parameters(outputs)[:, colours]
         return categorical(logits / temperature, uniforms[:, colours])
+
+    def lower(self, builder: ProgramBuilder, outputs: Tap) -> None:
+        each = self.outputs // self.colours
+        for colour in range(self.colours):
+            logits = outputs[colour * each : (colour + 1) * each]
+            builder.draw(logits, "bernoulli" if self.levels == 2 else "categorical", colour)
 
 
 class LogisticMixtureHead(Head):
@@ -144,21 +153,7 @@ class LogisticMixtureHead(Head):
         return logistic_mixture_log_prob(outputs, values, levels=self.levels)[:, None]
 
     def draw(self, outputs: Tensor, uniforms: Tensor, colours: slice, temperature: float) -> Tensor:
-        parameters = self.tempered(outputs, temperature)[..., None, None]
-        uniforms = uniforms.to(outputs.dtype)[..., None, None]
-        values = logistic_mixture_sample(parameters, uniforms, levels=self.levels)
-        steps = (values[..., 0, 0] + 1) * ((self.levels - 1) / 2)
-        return steps.round().to(torch.int64)
+        return logistic_mixture_levels(outputs, uniforms, levels=self.levels, temperature=temperature)
 
-    def tempered(self, outputs: Tensor, temperature: float) -> Tensor:
-        """The mixture's logits divided by the temperature and its scales multiplied by it."""
-        if temperature == 1:
-            return outputs
-        k = self.mixtures
-        changed = outputs.clone()
-        changed[:, :k] /= temperature
-        for first in range(2 * k, self.outputs, 3 * k):  # per colour: K means, K log-scales, ...
-            # The floor first, as the mixture itself has it: so a temperature also widens its narrowest.
-            scales = changed[:, first : first + k].clamp(min=-7)
-            changed[:, first : first + k] = scales + math.log(temperature)
-        return changed
+    def lower(self, builder: ProgramBuilder, outputs: Tap) -> None:
+        builder.draw(outputs, "logistic_mixture")

@@ -5,13 +5,17 @@ Source: van den Oord et al., "Pixel Recurrent Neural Networks" (2016), sections 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from genfast.models.autoregressive.base import AutoregressiveModel
+from genfast.models.autoregressive.lowering import lower_head, masked_layer, relu
 from genfast.nn import MaskedConv2d
+from genfast.sampling import Program, ProgramBuilder, Tap
+from genfast.sampling.program import Function
 
 
 class ResidualBlock(nn.Module):
@@ -37,6 +41,22 @@ class ResidualBlock(nn.Module):
             y = y + self.by_class(labels)[:, :, None, None]
         expanded: Tensor = self.expand(y.relu())
         return x + expanded
+
+    def lower(self, builder: ProgramBuilder, name: str, x: Tap, active: Tap, last: bool) -> Tap:
+        """The block as instructions of a pixel program.
+
+        Args:
+            x, active: the input and its ReLU.
+            last: whether to apply the ReLU with which the head begins.
+        """
+        by_class = None
+        if self.by_class is not None:
+            by_class = builder.vector(f"{name}.by_class", self.by_class.embedding_dim)
+        y = masked_layer(builder, f"{name}.reduce", self.reduce, active, function="relu")
+        y = masked_layer(builder, f"{name}.spatial", self.spatial, y, function="relu", before=by_class)
+        return masked_layer(
+            builder, f"{name}.expand", self.expand, y, function="relu" if last else "identity", before=x
+        )
 
 
 class PixelCNN(AutoregressiveModel):
@@ -108,3 +128,25 @@ class PixelCNN(AutoregressiveModel):
         for block in self.blocks:
             y = block(y, labels)
         return self.head(y)  # type: ignore[no-any-return]
+
+    def pixel_program(self) -> Program:
+        builder = ProgramBuilder(self.image_shape, self.levels)
+        layers, colours = len(self.blocks), self.image_shape[0]
+        function: Function = "identity" if layers else "relu"
+        x = masked_layer(builder, "first", self.first, builder.image, function=function)
+        for i, block in enumerate(cast("Iterable[ResidualBlock]", self.blocks)):
+            active = relu(builder, f"blocks.{i}.relu", x, colours)
+            x = block.lower(builder, f"blocks.{i}", x, active, last=i == layers - 1)
+        lower_head(builder, self.head, x, self.output_head)
+        return builder.build()
+
+    def pixel_inputs(
+        self, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        if labels is None:
+            return {}
+        return {
+            f"blocks.{i}.by_class": block.by_class(labels)
+            for i, block in enumerate(cast("Iterable[ResidualBlock]", self.blocks))
+            if block.by_class is not None
+        }

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from genfast.models.autoregressive.base import AutoregressiveModel
 from genfast.models.autoregressive.heads import LogisticMixtureHead
+from genfast.models.autoregressive.pixelcnn_pp_lowering import pixel_program
 from genfast.nn import WeightNormConv2d, WeightNormConvTranspose2d, initialised_from_data
 from genfast.ops.masked_conv import Shift
+from genfast.sampling import Program
 
 #: Kernels of the two streams: "down" sees the rows above, "down_right" also what lies to the left.
 KERNELS: dict[Shift, tuple[int, int]] = {"down": (2, 3), "down_right": (2, 2)}
@@ -241,6 +243,20 @@ class PixelCNNPP(AutoregressiveModel):
                 u = resnet_u(u[:, :, :height, :width], u_left, labels)
                 ul = resnet_ul(ul[:, :, :height, :width], torch.cat([u, ul_left], 1), labels)
         return ul
+
+    def pixel_program(self) -> Program:
+        return pixel_program(self)
+
+    def pixel_inputs(
+        self, labels: Tensor | None = None, condition: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        if labels is None:
+            return {}
+        return {
+            f"{name}.by_class": module.by_class(labels)
+            for name, module in self.named_modules()
+            if isinstance(module, GatedResnet) and module.by_class is not None
+        }
 
     def initialise_from_data(
         self, x: Tensor, labels: Tensor | None = None, condition: Tensor | None = None

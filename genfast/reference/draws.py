@@ -1,4 +1,4 @@
-"""Drawing a level from logits by the inverse cumulative distribution."""
+"""Draws of levels given uniforms."""
 
 from __future__ import annotations
 

@@ -1,0 +1,261 @@
+#include "pixel_sampler/pixel_sampler.h"
+
+#include <omp.h>
+
+#include "common/simd.h"
+#include "pixel_sampler/draw.h"
+#include "pixel_sampler/layout.h"
+#include "pixel_sampler/product.h"
+
+namespace genfast::GENFAST_ISA {
+namespace {
+
+// ---- functions -----------------------------------------------------------------------------------
+
+GENFAST_INLINE Vec elu(Vec z) { return z > 0.0f ? z : minus_one(exp_parts(at_most(z, 0.0f))); }
+GENFAST_INLINE Vec glu(Vec a, Vec b) { return a / (1.0f + value(exp_parts(-b))); }
+
+// tanh(a) sigmoid(b) with one division, as in gated_cpu.cpp: u = e^{-2|a|}, v = e^{-b}.
+GENFAST_INLINE Vec gate(Vec a, Vec b) {
+  const Vec u1 = minus_one(exp_parts(-2.0f * abs(a)));
+  const Vec v = value(exp_parts(-b));
+  const Vec denominator = 2.0f + u1;
+  return copy_sign((0.0f - u1) / (denominator * v + denominator), a);
+}
+
+// The vectors of a position. They may run over the end by less than a vector: into padding.
+template <class Function>
+GENFAST_INLINE void each_vector(int channels, const Function& function) {
+  for (int i = 0; i < channels; i += kLanes) function(i);
+}
+
+// elu(-z) follows elu(z) without padding, so its last vector has to end where the channels do.
+static void concat_elu(const float* z, int channels, float* y) {
+  each_vector(channels, [&](int i) { store(y + i, elu(load(z + i))); });
+  each_vector(channels, [&](int i) {
+    const Vec v = elu(-load(z + i));
+    const int left = channels - i;
+    if (left >= kLanes) {
+      store(y + channels + i, v);
+    } else {
+      __builtin_memcpy(y + channels + i, &v, sizeof(float) * static_cast<unsigned>(left));
+    }
+  });
+}
+
+// The function of what `product` left in z, at one position.
+static void apply(PixelFunction function, const float* z, int outputs, float* y) {
+  const int half = outputs / 2;
+  switch (function) {
+    case PixelFunction::identity: break;  // it has no z of its own
+    case PixelFunction::relu:
+      return each_vector(outputs, [&](int i) { store(y + i, at_least(load(z + i), 0.0f)); });
+    case PixelFunction::elu: return each_vector(outputs, [&](int i) { store(y + i, elu(load(z + i))); });
+    case PixelFunction::concat_elu: return concat_elu(z, outputs, y);
+    case PixelFunction::gate:
+      return each_vector(half, [&](int i) { store(y + i, gate(load(z + i), load(z + half + i))); });
+    case PixelFunction::glu:
+      return each_vector(half, [&](int i) { store(y + i, glu(load(z + i), load(z + half + i))); });
+  }
+}
+
+// ---- running an instruction ----------------------------------------------------------------------
+
+// At consecutive positions, images of one column or all columns and images of a row.
+void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t last, float* scratch) {
+  const PixelInstruction& code = *work.code;
+  const int64_t pitch = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad + kPixelPad;
+  for (int64_t position = first; position < last;) {
+    const int count = last - position < kPixelBlock ? static_cast<int>(last - position) : kPixelBlock;
+    float* y = work.target + column * work.target_column + position * work.target_image;
+    if (code.function == PixelFunction::identity) {
+      product(work, column, position, count, y, work.target_image);
+    } else {
+      product(work, column, position, count, scratch, pitch);
+      for (int n = 0; n < count; ++n) {
+        float* to = y + n * work.target_image;
+        apply(code.function, scratch + n * pitch, code.outputs, to);
+        for (int i = 0; i < code.after; ++i) {
+          const PixelOperand& o = work.operand[code.taps + code.before + i];
+          const float* x = o.base + column * o.column + (position + n) * o.image;
+          each_vector(code.target.channels, [&](int c) { store(to + c, load(to + c) + load(x + c)); });
+        }
+      }
+    }
+    position += count;
+  }
+}
+
+// Several threads that run the same tile: member 0 .. size - 1.
+struct Team {
+  int member, size;
+  bool waits;  // whether there are others at all that have to be waited for
+
+  int64_t begin(int64_t n) const { return n * member / size; }
+  int64_t end(int64_t n) const { return n * (member + 1) / size; }
+  // Of all threads: every team runs the same instructions, in step.
+  void wait() const {
+    if (waits) {
+#pragma omp barrier
+    }
+  }
+};
+
+// A member's share of a row.
+void run_row(const PixelWork& work, int images, const Team& team, float* scratch) {
+  if (work.together) {
+    const int64_t positions = int64_t{work.columns} * images;
+    run_positions(work, 0, team.begin(positions), team.end(positions), scratch);
+  } else {
+    for (int64_t q = team.begin(work.columns); q < team.end(work.columns); ++q) {
+      run_positions(work, q, 0, images, scratch);
+    }
+  }
+}
+
+// ---- a tile --------------------------------------------------------------------------------------
+
+// One tile on its way through a batch.
+struct Sampler {
+  const PixelProgram& program;
+  const PixelBatch& batch;
+  const PixelTile& tile;
+  const PixelScratch& scratch;
+  const Team& team;
+  const PixelLayout layout{program, tile.memory, tile.images};
+
+  // Fills the row of what is known beforehand.
+  void start_row(int row) const {
+    for (int n = 0; n < program.buffers; ++n) {
+      const PixelBuffer& b = program.buffer[n];
+      if (b.source == PixelSource::ones) {
+        for (int64_t k = 0; k < b.columns * tile.images; ++k) layout.at(b, row, 0)[k * b.padded] = 1.0f;
+      } else if (b.source == PixelSource::map || (b.source == PixelSource::vector && row == 0)) {
+        const int columns = b.source == PixelSource::map ? b.columns : 1;
+        const int rows = b.source == PixelSource::map ? program.height : 1;
+        for (int c = 0; c < columns; ++c) {
+          for (int t = 0; t < tile.images; ++t) {
+            const float* from =
+                batch.inputs[n] + (((tile.first + t) * rows + row) * columns + c) * b.channels;
+            __builtin_memcpy(layout.at(b, row, c) + t * b.padded, from,
+                             sizeof(float) * static_cast<unsigned long>(b.channels));
+          }
+        }
+      }
+    }
+  }
+
+  // ---- running ----
+
+  void run(PixelPhase phase, int row) const {
+    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
+      run_row(layout.work(program.instruction[k], row, scratch.operands), tile.images, team,
+              scratch.floats);
+      team.wait();
+    }
+  }
+
+  void draw(const PixelInstruction& code, int row, int column) const {
+    const PixelTap& tap = *code.operand;
+    const PixelBuffer& b = program.buffer[tap.buffer];
+    const float* parameters = layout.at(b, row, column) + tap.channel;
+    float* image = layout.at(program.buffer[program.image], row, column) + code.first_colour;
+    const int64_t pixels = int64_t{program.height} * program.width;
+    const int64_t pixel = int64_t{row} * program.width + column;
+    for (int t = 0; t < tile.images; ++t) {
+      const int64_t n = tile.first + t;
+      if (batch.outputs) {
+        float* out = batch.outputs + (n * program.outputs + code.first_output) * pixels + pixel;
+        for (int k = 0; k < tap.channels; ++k) out[k * pixels] = parameters[k];
+      }
+      int drawn[3] = {0, 0, 0};
+      draw_levels(code, parameters, n, pixel, drawn);
+      for (int k = 0; k < code.colours; ++k) {
+        const int64_t place = (n * program.colours + code.first_colour + k) * pixels + pixel;
+        if (!batch.known[place]) batch.x[place] = drawn[k];
+        image[k] = batch.scaled[batch.x[place]];
+      }
+      parameters += b.padded;
+      image += program.buffer[program.image].padded;
+    }
+  }
+
+  void draw_levels(const PixelInstruction& code, const float* parameters, int64_t n, int64_t pixel,
+                   int* drawn) const {
+    const PixelUniforms uniform = {batch.seed, static_cast<uint64_t>(batch.start + n),
+                                   static_cast<uint32_t>(pixel)};
+    switch (code.head) {
+      case PixelHead::bernoulli:
+        drawn[0] = draw_bernoulli(parameters[0] / batch.temperature, uniform[code.first_colour]);
+        return;
+      case PixelHead::categorical:
+        drawn[0] = draw_categorical(parameters, program.levels, batch.temperature,
+                                    uniform[code.first_colour], scratch.floats);
+        return;
+      case PixelHead::logistic_mixture:
+        draw_mixture(parameters, code.operand->channels, code.colours, program.levels, batch.temperature,
+                     uniform, scratch.floats, drawn);
+    }
+  }
+
+  // The instructions that run at pixels, on a row: their operands are found once.
+  void run_pixels(int row) const {
+    const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
+    PixelOperand* operands = tile.operands;
+    for (int k = first; k < last; ++k) {
+      if (program.instruction[k].draw) continue;
+      tile.works[k] = layout.work(program.instruction[k], row, operands);
+      operands +=
+          program.instruction[k].taps + program.instruction[k].before + program.instruction[k].after;
+    }
+    for (int column = 0; column < program.width; ++column) {
+      for (int k = first; k < last; ++k) {
+        const PixelInstruction& code = program.instruction[k];
+        if (code.draw) {
+          draw(code, row, column);
+          continue;
+        }
+        const int q = pixel_column(tile.works[k], column);
+        if (q >= 0) run_positions(tile.works[k], q, 0, tile.images, scratch.floats);
+      }
+    }
+  }
+
+  void run_rows(int first_row, int last_row) const {
+    for (int row = first_row; row < last_row; ++row) {
+      if (team.member == 0) start_row(row);
+      team.wait();
+      run(PixelPhase::row, row);
+      if (team.member == 0) run_pixels(row);
+      team.wait();
+      run(PixelPhase::end, row);
+    }
+  }
+};
+
+}  // namespace
+
+void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, const PixelTile* tiles,
+                           int count, const PixelScratch* scratch, int threads, int first_row,
+                           int last_row) {
+  const auto run = [&](int tile, int thread, const Team& team) {
+    Sampler{program, batch, tiles[tile], scratch[thread], team}.run_rows(first_row, last_row);
+  };
+  if (threads == 1) {
+    for (int tile = 0; tile < count; ++tile) run(tile, 0, {0, 1, false});
+    return;
+  }
+#pragma omp parallel num_threads(threads)
+  {
+    const int thread = omp_get_thread_num(), got = omp_get_num_threads();
+    if (got < 2 * count) {
+      for (int tile = thread; tile < count; tile += got) run(tile, thread, {0, 1, false});
+    } else {  // those left over join the last team
+      const int size = got / count, tile = thread / size < count ? thread / size : count - 1;
+      const int own = tile == count - 1 ? got - tile * size : size;
+      run(tile, thread, {thread - tile * size, own, true});
+    }
+  }
+}
+
+}  // namespace genfast::GENFAST_ISA

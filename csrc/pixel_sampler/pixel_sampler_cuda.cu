@@ -1,0 +1,357 @@
+// pixel_sampler on CUDA: all images are one tile, caches stay on the device, a kernel an instruction.
+//
+// The host knows where everything is and launches without ever waiting: some 20 launches a pixel for a
+// Gated PixelCNN. Nothing of a launch depends on the images drawn, so that whole rows can be captured in
+// graphs. fp32 throughout, each output summed in one order: as on the CPU, the parameters of the draws
+// do not depend on the batch.
+#include <stdexcept>
+#include <vector>
+
+#include "common/cuda.h"
+#include "pixel_sampler/layout.h"
+#include "pixel_sampler/pixel_sampler.h"
+
+namespace genfast {
+namespace {
+
+constexpr int kThreads = 256, kWarp = 32;
+constexpr int kTile = 32;                        // positions, outputs and channels that a block works on
+constexpr int kEach = kTile * kTile / kThreads;  // positions a thread
+constexpr int kMaxOperands = 64;
+
+// A launch's own copy of an instruction and of where its operands are.
+struct Product {
+  PixelFunction function;
+  int outputs, channels, taps, before, after;
+  int positions, inner;  // inner: positions of a column
+  const float *weight, *bias;
+  float* target;
+  int64_t target_column, target_image;
+  PixelOperand operand[kMaxOperands];
+  int size[kMaxOperands];  // channels of the taps
+};
+
+GENFAST_DEVICE int64_t offset(int64_t column_pitch, int64_t image_pitch, int position, int inner) {
+  const int column = position / inner;
+  return column * column_pitch + (position - column * inner) * image_pitch;
+}
+
+// The packed weight of channel k (of all taps) for an output.
+GENFAST_DEVICE const float* weight_of(const Product& p, int k, int output) {
+  const int padded = (p.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
+  const int panel = output / kPixelPanel * kPixelPanel;
+  const int width = min(kPixelPanel, padded - panel);
+  return p.weight + static_cast<int64_t>(panel) * p.channels + static_cast<int64_t>(k) * width + output -
+         panel;
+}
+
+GENFAST_DEVICE float elu(float z) { return z > 0.0f ? z : expm1f(z); }
+GENFAST_DEVICE float sigmoid(float z) { return 1.0f / (1.0f + expf(-z)); }
+
+GENFAST_DEVICE float bias_and_before(const Product& p, int position, int output, float sum) {
+  if (p.bias) sum += p.bias[output];
+  for (int i = p.taps; i < p.taps + p.before; ++i) {
+    const PixelOperand& o = p.operand[i];
+    sum += o.base[offset(o.column, o.image, position, p.inner) + output];
+  }
+  return sum;
+}
+
+GENFAST_DEVICE void write(const Product& p, int position, int channel, float y) {
+  for (int i = p.taps + p.before; i < p.taps + p.before + p.after; ++i) {
+    const PixelOperand& o = p.operand[i];
+    y += o.base[offset(o.column, o.image, position, p.inner) + channel];
+  }
+  p.target[offset(p.target_column, p.target_image, position, p.inner) + channel] = y;
+}
+
+// A block computes kTile outputs at kTile positions; of a function of two halves, those outputs of both.
+template <int kParts>
+__global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
+  SHARED(float[kTile][kTile + 1], x);
+  SHARED(float[2][kTile][kTile], w);
+  const int lane = threadIdx.x % kTile, group = threadIdx.x / kTile;
+  const int first = blockIdx.x * kTile;
+  const int half = p.outputs / kParts, output = blockIdx.y * kTile + lane;
+  float sum[kParts][kEach];
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) sum[part][e] = 0.0f;
+  }
+  int done = 0;  // channels of earlier taps
+  for (int i = 0; i < p.taps; ++i) {
+    const PixelOperand& o = p.operand[i];
+    for (int k0 = 0; k0 < p.size[i]; k0 += kTile) {
+      const int left = min(kTile, p.size[i] - k0);
+      for (int n = group; n < kTile; n += kThreads / kTile) {
+        const bool live = lane < left && first + n < p.positions;
+        x[n][lane] = live ? o.base[offset(o.column, o.image, first + n, p.inner) + k0 + lane] : 0.0f;
+        for (int part = 0; part < kParts; ++part) {
+          const bool there = n < left && output < half;
+          w[part][n][lane] = there ? *weight_of(p, done + k0 + n, part * half + output) : 0.0f;
+        }
+      }
+      __syncthreads();
+      for (int k = 0; k < left; ++k) {
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) {
+          const float weight = w[part][k][lane];
+#pragma unroll
+          for (int e = 0; e < kEach; ++e) sum[part][e] += weight * x[group * kEach + e][k];
+        }
+      }
+      __syncthreads();
+    }
+    done += p.size[i];
+  }
+  if (output >= half) return;
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    const int position = first + group * kEach + e;
+    if (position >= p.positions) break;
+    const float z = bias_and_before(p, position, output, sum[0][e]);
+    if constexpr (kParts == 2) {
+      const float b = bias_and_before(p, position, half + output, sum[1][e]);
+      write(p, position, output, (p.function == PixelFunction::gate ? tanhf(z) : z) * sigmoid(b));
+    } else if (p.function == PixelFunction::concat_elu) {
+      write(p, position, output, elu(z));
+      write(p, position, p.outputs + output, elu(-z));
+    } else {
+      const float y = p.function == PixelFunction::relu  ? fmaxf(z, 0.0f)
+                      : p.function == PixelFunction::elu ? elu(z)
+                                                         : z;
+      write(p, position, output, y);
+    }
+  }
+}
+
+// Fills the row of what is known beforehand: source (N, rows, columns, channels), null for ones.
+__global__ void __launch_bounds__(kThreads)
+    pixel_input_kernel(const float* source, float* target, int64_t images, int rows, int row,
+                       int columns, int channels, int padded) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t position = i / channels, channel = i - position * channels;
+  if (position >= columns * images) return;
+  const int64_t column = position / images, image = position - column * images;
+  const float* from = source + ((image * rows + row) * columns + column) * channels + channel;
+  target[position * padded + channel] = source ? *from : 1.0f;
+}
+
+// ---- draws ---------------------------------------------------------------------------------------
+
+struct DrawLaunch {
+  PixelHead head;
+  PixelBatch batch;
+  const float* parameters;  // of image 0
+  float* image;             // where the program sees the first colour of image 0
+  int64_t parameters_pitch, image_pitch;
+  int channels, first_colour, colours, all_colours, levels, first_output, all_outputs;
+  int64_t pixel, pixels;
+};
+
+// The first of `count` levels whose cumulative probability exceeds the uniform, by a warp: each lane has
+// a run of levels. `bernoulli`: of two, of which the first has the logit 0.
+GENFAST_DEVICE int pick(const float* logits, int count, bool bernoulli, float temperature,
+                        float uniform) {
+  const int lane = threadIdx.x, run = (count + kWarp - 1) / kWarp;
+  const int first = min(lane * run, count), last = min(first + run, count);
+  float top = -INFINITY;
+  for (int i = first; i < last; ++i) {
+    top = fmaxf(top, (bernoulli ? (i ? logits[0] : 0.0f) : logits[i]) / temperature);
+  }
+  for (int o = kWarp / 2; o > 0; o /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, o));
+  float own = 0.0f;
+  for (int i = first; i < last; ++i) {
+    own += expf((bernoulli ? (i ? logits[0] : 0.0f) : logits[i]) / temperature - top);
+  }
+  float through = own;  // the sum over this lane's levels and all before them
+  for (int o = 1; o < kWarp; o *= 2) {
+    const float before = __shfl_up_sync(~0u, through, o);
+    if (lane >= o) through += before;
+  }
+  const float threshold = uniform * __shfl_sync(~0u, through, kWarp - 1);
+  float cumulative = through - own;
+  int passed = 0;
+  for (int i = first; i < last && i < count - 1; ++i) {
+    cumulative += expf((bernoulli ? (i ? logits[0] : 0.0f) : logits[i]) / temperature - top);
+    passed += cumulative <= threshold;
+  }
+  for (int o = kWarp / 2; o > 0; o /= 2) passed += __shfl_xor_sync(~0u, passed, o);
+  return passed;
+}
+
+GENFAST_DEVICE float uniform_of(const DrawLaunch& d, int64_t n, int draw) {
+  return philox_uniform(d.batch.seed, static_cast<uint64_t>(d.batch.start + n),
+                        static_cast<uint32_t>(d.pixel), static_cast<uint32_t>(draw));
+}
+
+// Levels of all colours from one component of a mixture of logistics; see draw.h.
+GENFAST_DEVICE void mixture_levels(const DrawLaunch& d, const float* own, int mixtures, int64_t n,
+                                   int (&drawn)[3]) {
+  const int kinds = d.colours == 3 ? 3 : 2;
+  const float last = static_cast<float>(d.levels - 1);
+  float value[3] = {0.0f, 0.0f, 0.0f};
+#pragma unroll
+  for (int colour = 0; colour < 3; ++colour) {
+    if (colour >= d.colours) break;
+    const float* of_colour = own + colour * kinds * mixtures;
+    float mean = of_colour[0];
+#pragma unroll
+    for (int earlier = 0; earlier < colour; ++earlier) {
+      mean += tanhf(own[((colour - 1 + earlier) * kinds + 2) * mixtures]) * value[earlier];
+    }
+    const float u = uniform_of(d, n, 1 + colour);
+    const float scale = d.batch.temperature * expf(fmaxf(of_colour[mixtures], -7.0f));
+    const float x = fminf(fmaxf(mean + scale * logf(u / (1.0f - u)), -1.0f), 1.0f);
+    const float level = rintf((x + 1.0f) * (last / 2.0f));
+    drawn[colour] = static_cast<int>(level);
+    value[colour] = level * (2.0f / last) - 1.0f;
+  }
+}
+
+// A warp an image.
+__global__ void __launch_bounds__(kWarp) pixel_draw_kernel(DrawLaunch d) {
+  const int64_t n = blockIdx.x;
+  const float* parameters = d.parameters + n * d.parameters_pitch;
+  if (d.batch.outputs) {
+    float* out = d.batch.outputs + (n * d.all_outputs + d.first_output) * d.pixels + d.pixel;
+    for (int k = threadIdx.x; k < d.channels; k += kWarp) out[k * d.pixels] = parameters[k];
+  }
+  const bool mixture = d.head == PixelHead::logistic_mixture;
+  const int mixtures = d.channels / (d.colours == 3 ? 10 : 3);
+  const int count = mixture ? mixtures : d.head == PixelHead::bernoulli ? 2 : d.levels;
+  const int picked = pick(parameters, count, d.head == PixelHead::bernoulli, d.batch.temperature,
+                          uniform_of(d, n, mixture ? 0 : d.first_colour));
+  if (threadIdx.x) return;
+  int drawn[3] = {picked, 0, 0};
+  if (mixture) mixture_levels(d, parameters + mixtures + picked, mixtures, n, drawn);
+#pragma unroll
+  for (int k = 0; k < 3; ++k) {
+    if (k >= d.colours) break;
+    const int64_t place = (n * d.all_colours + d.first_colour + k) * d.pixels + d.pixel;
+    if (!d.batch.known[place]) d.batch.x[place] = drawn[k];
+    d.image[n * d.image_pitch + k] = d.batch.scaled[d.batch.x[place]];
+  }
+}
+
+// ---- the host's side -----------------------------------------------------------------------------
+
+struct Sampler {
+  const PixelProgram& program;
+  const PixelBatch& batch;
+  const PixelLayout layout;
+  cudaStream_t stream;
+
+  static unsigned blocks(int64_t n, int64_t each) {
+    return static_cast<unsigned>((n + each - 1) / each);
+  }
+
+  // Columns column .. column + columns - 1 of a work.
+  void launch(const PixelWork& work, int64_t column, int64_t columns) const {
+    const PixelInstruction& code = *work.code;
+    const int operands = code.taps + code.before + code.after;
+    if (columns < 1) return;
+    if (operands > kMaxOperands) {
+      throw std::invalid_argument("an instruction reads more than " + std::to_string(kMaxOperands) +
+                                  " taps, the most that the CUDA kernels take");
+    }
+    Product p;
+    p.function = code.function;
+    p.outputs = code.outputs, p.channels = code.channels;
+    p.taps = code.taps, p.before = code.before, p.after = code.after;
+    p.positions = static_cast<int>(columns * layout.images), p.inner = static_cast<int>(layout.images);
+    p.weight = code.weight, p.bias = code.bias;
+    p.target = work.target + column * work.target_column;
+    p.target_column = work.target_column, p.target_image = work.target_image;
+    for (int k = 0; k < operands; ++k) {
+      p.operand[k] = work.operand[k];
+      p.operand[k].base += column * p.operand[k].column;
+      p.size[k] = code.operand[k].channels;
+    }
+    const bool halves = code.function == PixelFunction::gate || code.function == PixelFunction::glu;
+    const dim3 grid(blocks(p.positions, kTile), blocks(code.outputs / (halves ? 2 : 1), kTile));
+    cuda::launch(halves ? pixel_compute_kernel<2> : pixel_compute_kernel<1>, grid, kThreads, 0, stream,
+                 p);
+  }
+
+  void start_row(int row) const {
+    for (int n = 0; n < program.buffers; ++n) {
+      const PixelBuffer& b = program.buffer[n];
+      const bool vector = b.source == PixelSource::vector;
+      if (b.source == PixelSource::computed || b.source == PixelSource::image || (vector && row))
+        continue;
+      const float* source = b.source == PixelSource::ones ? nullptr : batch.inputs[n];
+      cuda::launch(pixel_input_kernel, blocks(layout.images * b.columns * b.channels, kThreads),
+                   kThreads, 0, stream, source, layout.at(b, row, 0), layout.images,
+                   vector ? 1 : program.height, row, b.columns, b.channels, b.padded);
+    }
+  }
+
+  void run(PixelPhase phase, int row, std::vector<PixelOperand>& operands) const {
+    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
+      const PixelWork work = layout.work(program.instruction[k], row, operands.data());
+      launch(work, 0, work.columns);
+    }
+  }
+
+  void draw(const PixelInstruction& code, int row, int column) const {
+    const PixelBuffer &from = program.buffer[code.operand->buffer],
+                      &image = program.buffer[program.image];
+    const DrawLaunch d = {code.head,
+                          batch,
+                          layout.at(from, row, column) + code.operand->channel,
+                          layout.at(image, row, column) + code.first_colour,
+                          from.padded,
+                          image.padded,
+                          code.operand->channels,
+                          code.first_colour,
+                          code.colours,
+                          program.colours,
+                          program.levels,
+                          code.first_output,
+                          program.outputs,
+                          int64_t{row} * program.width + column,
+                          int64_t{program.height} * program.width};
+    cuda::launch(pixel_draw_kernel, static_cast<unsigned>(layout.images), kWarp, 0, stream, d);
+  }
+
+  void run_pixels(int row, std::vector<PixelOperand>& operands) const {
+    const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
+    std::vector<PixelWork> works(static_cast<size_t>(last));
+    PixelOperand* own = operands.data();
+    for (int k = first; k < last; ++k) {
+      const PixelInstruction& code = program.instruction[k];
+      if (code.draw) continue;
+      works[static_cast<size_t>(k)] = layout.work(code, row, own);
+      own += code.taps + code.before + code.after;
+    }
+    for (int column = 0; column < program.width; ++column) {
+      for (int k = first; k < last; ++k) {
+        if (program.instruction[k].draw) {
+          draw(program.instruction[k], row, column);
+          continue;
+        }
+        const PixelWork& work = works[static_cast<size_t>(k)];
+        const int q = pixel_column(work, column);
+        if (q >= 0) launch(work, q, 1);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void pixel_sampler_run_cuda(const PixelProgram& program, const PixelBatch& batch, float* memory,
+                            int64_t images, int first_row, int last_row, cudaStream_t stream) {
+  const Sampler sampler{program, batch, {program, memory, images}, stream};
+  std::vector<PixelOperand> operands(static_cast<size_t>(program.operands));
+  for (int row = first_row; row < last_row; ++row) {
+    sampler.start_row(row);
+    sampler.run(PixelPhase::row, row, operands);
+    sampler.run_pixels(row, operands);
+    sampler.run(PixelPhase::end, row, operands);
+  }
+}
+
+}  // namespace genfast

@@ -1,0 +1,472 @@
+"""Incremental sampling: the outputs of the full forward, the images of naive sampling, on any engine."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from checks import assert_as_exact_as_torch
+from enumeration import all_images, randomise
+from scipy import stats
+from torch import Tensor
+from toy_pixelcnn_pp import ToyPixelCNNPP
+
+from genfast.models import GatedPixelCNN
+from genfast.models.autoregressive import AutoregressiveModel
+from genfast.sampling import (
+    PixelSampler,
+    Program,
+    ProgramBuilder,
+    incremental,
+    logistic_mixture_levels,
+    uniforms,
+)
+from genfast.sampling.lowering import convolution
+
+# image shape, levels, channels, layers, classes; channels that fill no vector, sizes of 1, odd sizes
+GATED = [
+    ((1, 6, 7), 2, 9, 3, 0),
+    ((1, 5, 5), 256, 20, 2, 0),
+    ((3, 4, 5), 5, 14, 3, 3),
+    ((2, 7, 1), 3, 7, 2, 0),
+    ((1, 1, 9), 2, 8, 1, 2),
+    ((3, 1, 1), 4, 5, 2, 0),
+]
+LEVELLED = [(1, 8, 8), (3, 7, 5), (1, 5, 9), (3, 6, 4), (1, 1, 3), (3, 1, 1)]
+
+
+def gated(image_shape, levels, channels=8, layers=2, num_classes=0) -> GatedPixelCNN:
+    model = GatedPixelCNN(image_shape, levels, channels, layers, num_classes)
+    randomise(model)
+    return model
+
+
+def toy(image_shape, levels, **keywords) -> ToyPixelCNNPP:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return ToyPixelCNNPP(image_shape, levels, **keywords)
+
+
+def labels_of(model: AutoregressiveModel, n: int) -> Tensor | None:
+    return torch.arange(n) % model.num_classes if model.num_classes else None
+
+
+def draw_levels(levels: int, *shape: int) -> Tensor:
+    """The same in every run."""
+    return torch.randint(levels, shape, generator=torch.Generator().manual_seed(1))
+
+
+def teacher_forced(program: Program, x: Tensor, inputs: dict[str, Tensor], engine: str) -> Tensor:
+    """The parameters of all draws when the image is given."""
+    dtype = program.weights[0].dtype
+    outputs = torch.full((len(x), program.outputs, *x.shape[2:]), float("nan"), dtype=dtype)
+    kept = x.clone()
+    sampler = PixelSampler(program, engine)
+    sampler.fill(kept, torch.ones_like(x, dtype=torch.bool), inputs=inputs, outputs=outputs)
+    assert torch.equal(kept, x)
+    return outputs
+
+
+# ---- parameters equal those of the full forward, at every pixel ------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", GATED)
+def test_the_interpreter_computes_what_the_gated_pixelcnn_does(case):
+    model = gated(*case).double()
+    x, labels = draw_levels(case[1], 3, *case[0]), labels_of(model, 3)
+    got = teacher_forced(model.pixel_program(), x, model.pixel_inputs(labels), "interpreter")
+    torch.testing.assert_close(got, model._outputs(x, labels), rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", GATED)
+@pytest.mark.parametrize("batch", [1, 3, 14])
+def test_the_engine_is_as_exact_as_the_full_forward_in_fp32(case, batch, isa):
+    model = gated(*case)
+    x, labels = draw_levels(case[1], 42, *case[0]), labels_of(model, 42)
+    program, inputs = model.pixel_program(), model.pixel_inputs(labels)
+    parts = [
+        teacher_forced(program, x[i], {k: v[i] for k, v in inputs.items()}, "native")
+        for i in torch.arange(42).split(batch)
+    ]
+    got, plain = torch.cat(parts), model._outputs(x, labels)
+    model.double()
+    exact = model._outputs(x, labels)
+    assert_as_exact_as_torch(got, plain, exact, f"{case}, {isa}")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", LEVELLED)
+@pytest.mark.parametrize("split", [True, False])
+def test_the_interpreter_computes_levels_and_odd_sizes(shape, split):
+    model = toy(shape, levels=256).double()
+    x, labels = draw_levels(256, 2, *shape), torch.tensor([0, 2])
+    got = teacher_forced(model.program(split=split), x, model.inputs(labels), "interpreter")
+    full = model(x.double() * (2 / 255) - 1, labels)
+    torch.testing.assert_close(got, full, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", LEVELLED)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_engine_computes_levels_and_odd_sizes(shape, batch, isa):
+    model = toy(shape, levels=256)
+    x, labels = draw_levels(256, 15, *shape), torch.arange(15) % 3
+    program, inputs = model.program(), model.inputs(labels)
+    parts = [
+        teacher_forced(program, x[i], {k: v[i] for k, v in inputs.items()}, "native")
+        for i in torch.arange(15).split(batch)
+    ]
+    got = torch.cat(parts)
+    plain = model(x.float() * (2 / 255) - 1, labels)
+    exact = model.double()(x.double() * (2 / 255) - 1, labels)
+    assert_as_exact_as_torch(got, plain, exact, isa)
+
+
+@torch.no_grad()
+def test_levels_make_post_and_end_instructions():
+    """The toy has what PixelCNN++ has: all four phases, and products that are split."""
+    program = toy((1, 8, 8), levels=4).program()
+    assert all(program.phase(phase) for phase in range(4))
+    assert any("(row)" in i.name for i in program.instructions)
+
+
+def map_program(levels: int = 4) -> Program:
+    """A program with a spatial condition, looked up beyond its edges, and a residual after a gate."""
+    builder = ProgramBuilder((1, 5, 4), levels)
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    plane = builder.map("plane", 3)
+    above = convolution(builder, "above", builder.image, random(6, 1, 1, 3), random(6), above=1, left=1)
+    seen = convolution(builder, "seen", plane, random(12, 3, 2, 3), None, above=1, left=1)
+    left = convolution(
+        builder, "left", builder.image, random(12, 1, 1, 1), random(12),
+        left=1, before=[seen], after=[above], function="gate",
+    )  # fmt: skip
+    builder.draw(builder.compute("logits", [left], random(levels, 6), random(levels)), "categorical")
+    return builder.build()
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_spatial_conditions(n, isa):
+    program = map_program()
+    plane = torch.randn(n, 3, 5, 4, generator=torch.Generator().manual_seed(2))
+    x = draw_levels(4, n, 1, 5, 4)
+    native = teacher_forced(program, x, {"plane": plane}, "native")
+    plain = teacher_forced(program, x, {"plane": plane}, "interpreter")
+    torch.testing.assert_close(native, plain, rtol=1e-5, atol=1e-5)
+    other = teacher_forced(program, x, {"plane": plane + 1}, "native")
+    assert ((other - native).abs() > 1e-3).any(dim=1).all()
+
+
+def test_channels_written_in_parts_can_be_added_together():
+    """Vectors of the engine's memory cannot, so it takes a product with the identity instead."""
+    builder = ProgramBuilder((1, 3, 3), 2)
+    generator = torch.Generator().manual_seed(0)
+    parts = builder.buffer("parts", 5)
+    for first, last in ((0, 2), (2, 5)):
+        weight = torch.randn(last - first, 1, generator=generator)
+        builder.compute("part", [builder.image.at(0, -1)], weight, into=parts[first:last])
+    both = builder.compute("both", before=[parts], function="elu")
+    builder.draw(builder.compute("logit", [both], torch.ones(1, 5)), "bernoulli")
+    program, x = builder.build(), draw_levels(2, 3, 1, 3, 3)
+    native, plain = (teacher_forced(program, x, {}, e) for e in ("native", "interpreter"))
+    torch.testing.assert_close(native, plain)
+    assert plain.std() > 0.1
+
+
+# ---- images equal those of naive sampling ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", GATED)
+def test_images_equal_naive_ones(case):
+    model = gated(*case)
+    labels = labels_of(model, 5)
+    naive = model.sample(5, seed=3, labels=labels, method="naive")
+    assert torch.equal(model.sample(5, seed=3, labels=labels), naive)
+    assert torch.equal(model.double().sample(5, seed=3, labels=labels), naive)
+    assert len(naive.unique(dim=0)) > 1 or naive[0].numel() < 4
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("temperature", [0.3, 1.7])
+def test_temperature_and_completion_equal_naive_ones(engine, temperature):
+    model = gated((3, 4, 5), 6, 12)
+    given = draw_levels(6, 4, 3, 4, 5)
+    mask = draw_levels(5, 4, 3, 4, 5) < 2
+    keywords = {"seed": 2, "temperature": temperature, "given": given, "mask": mask}
+    naive = model.sample(4, method="naive", **keywords)
+    drawn, known = torch.where(mask, given, 0), mask
+    with torch.no_grad():
+        PixelSampler(model.pixel_program(), engine).fill(drawn, known, seed=2, temperature=temperature)
+    assert torch.equal(drawn, naive)
+    assert torch.equal(drawn[mask], given[mask])
+
+
+def test_a_mixture_of_logistics_is_drawn_as_one_event():
+    """Against a loop over the full forward that draws by the reference."""
+    model = toy((3, 4, 5), levels=16, mixtures=3)
+    n, labels = 4, torch.tensor([0, 1, 2, 0])
+    x = torch.zeros(n, 3, 4, 5, dtype=torch.int64)
+    with torch.no_grad():
+        for pixel in range(20):
+            row, column = divmod(pixel, 5)
+            parameters = model(x.float() * (2 / 15) - 1, labels)[:, :, row, column]
+            u = uniforms(7, torch.arange(n), pixel, 4)
+            x[:, :, row, column] = logistic_mixture_levels(parameters, u, levels=16, temperature=0.8)
+        for engine in ("native", "interpreter"):
+            got, known = torch.zeros_like(x), torch.zeros_like(x, dtype=torch.bool)
+            PixelSampler(model.program(), engine).fill(
+                got, known, seed=7, temperature=0.8, inputs=model.inputs(labels)
+            )
+            assert torch.equal(got, x)
+    assert x.unique().numel() > 8
+
+
+@pytest.mark.parametrize(("image_shape", "levels"), [((1, 2, 3), 2), ((3, 1, 2), 2), ((1, 2, 2), 3)])
+def test_samples_follow_the_enumerated_distribution(image_shape, levels):
+    model = gated(image_shape, levels, 7, 3)
+    images = all_images(image_shape, levels)
+    expected = model.log_prob(images).double().exp().detach()
+    n = 20_000
+    place = levels ** torch.arange(images[0].numel() - 1, -1, -1)
+    observed = (model.sample(n, seed=5).flatten(1) * place).sum(1).bincount(minlength=len(images))
+    common = expected * n >= 5
+    observed = torch.cat([observed[common], observed[~common].sum()[None]]).double()
+    expected = torch.cat([expected[common], expected[~common].sum()[None]]) * n
+    keep = expected > 0
+    test = stats.chisquare(observed[keep].numpy(), expected[keep].numpy(), sum_check=False)
+    assert test.pvalue > 1e-3
+
+
+# ---- what nothing may depend on --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("threads", "shared"), [(1, 0), (2, 1 << 60), (2, 0), (5, 0)])
+def test_parameters_are_equal_to_the_bit_for_any_batch_and_threads(threads, shared, monkeypatch):
+    """With fewer images than threads and enough to do, several threads work on one."""
+    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", shared)
+    x, model = draw_levels(4, 37, 1, 6, 7), gated((1, 6, 7), 4, 40)
+    with torch.no_grad():
+        program = model.pixel_program()
+    alone = torch.cat([teacher_forced(program, x[i : i + 1], {}, "native") for i in range(37)])
+    torch.set_num_threads(threads)
+    for batch in (2, 19):
+        got = torch.cat([teacher_forced(program, part, {}, "native") for part in x.split(batch)])
+        assert torch.equal(got, alone)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_levels_are_equal_to_the_bit_for_any_batch_and_threads(threads, monkeypatch):
+    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", 0)
+    x, labels, model = draw_levels(256, 5, 3, 7, 6), torch.arange(5) % 3, toy((3, 7, 6), levels=256)
+    with torch.no_grad():
+        program, inputs = model.program(), model.inputs(labels)
+    alone = teacher_forced(program, x, inputs, "native")
+    torch.set_num_threads(threads)
+    assert torch.equal(teacher_forced(program, x, inputs, "native"), alone)
+    first = {name: value[:2] for name, value in inputs.items()}
+    assert torch.equal(teacher_forced(program, x[:2], first, "native"), alone[:2])
+
+
+def test_a_forked_process_samples_with_one_thread():
+    model = gated((1, 6, 6), 4)
+    torch.set_num_threads(2)
+    expected = model.sample(4)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert torch.equal(pool.apply_async(model.sample, (4,)).get(timeout=60), expected)
+
+
+def test_images_depend_on_their_number_only():
+    model = gated((1, 5, 6), 4)
+    together = model.sample(9, seed=5)
+    parts = [model.sample(4, seed=5), model.sample(5, seed=5, start=4)]
+    assert torch.equal(together, torch.cat(parts))
+    assert not torch.equal(together, model.sample(9, seed=6))
+    assert torch.equal(model.sample(2, seed=5, start=2**33), model.sample(3, seed=5, start=2**33)[:2])
+    assert model.sample(0).shape == (0, 1, 5, 6)
+
+
+def test_a_large_or_negative_seed_is_taken_by_its_low_bits():
+    model = gated((1, 3, 3), 4)
+    for seed in (-1, 2**64 + 3):
+        assert torch.equal(model.sample(3, seed=seed), model.sample(3, seed=seed, method="naive"))
+
+
+def test_threads_may_share_a_model():
+    model = gated((1, 8, 8), 4)
+    expected = [model.sample(3, seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda seed: model.sample(3, seed=seed), range(8)))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+
+
+# ---- the cache -------------------------------------------------------------------------------------
+
+
+def agrees_with_naive(model: AutoregressiveModel) -> Tensor:
+    drawn = model.sample(6, seed=1)
+    assert torch.equal(drawn, model.sample(6, seed=1, method="naive"))
+    return drawn
+
+
+def test_the_program_is_made_once_and_anew_when_a_parameter_changes(monkeypatch):
+    model = gated((1, 5, 5), 4)
+    made = []
+    program = GatedPixelCNN.pixel_program
+    monkeypatch.setattr(GatedPixelCNN, "pixel_program", lambda self: made.append(0) or program(self))
+    before = agrees_with_naive(model)
+    agrees_with_naive(model)
+    assert len(made) == 1
+
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    model.loss(draw_levels(4, 4, 1, 5, 5)).backward()
+    optimiser.step()
+    after = agrees_with_naive(model)
+    assert not torch.equal(after, before)
+    assert len(made) == 2
+
+    model.blocks[0].link.weight.data.mul_(2)  # unseen by PyTorch's version counter
+    agrees_with_naive(model)
+    model.load_state_dict({k: v * 1.1 for k, v in model.state_dict().items()})
+    agrees_with_naive(model)
+    model.double()
+    agrees_with_naive(model)
+    assert len(made) == 5
+
+
+def test_a_model_that_has_sampled_can_be_copied_and_pickled():
+    model = gated((1, 4, 4), 4)
+    drawn = model.sample(3)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.head[3].bias.add_(torch.tensor([3.0, 0, 0, 0]))
+    assert not torch.equal(agrees_with_naive(twin)[:3], drawn)
+    assert torch.equal(pickle.loads(pickle.dumps(model)).sample(3), drawn)
+    assert torch.equal(model.sample(3), drawn)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_models_are_sampled_in_fp32(dtype):
+    model = gated((1, 5, 5), 4).to(dtype)
+    assert torch.equal(model.sample(4), copy.deepcopy(model).float().sample(4))
+
+
+def test_sampling_ignores_autocast():
+    model = gated((1, 5, 5), 4, num_classes=2)
+    expected = model.sample(4, labels=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.sample(4, labels=1), expected)
+        assert torch.equal(copy.deepcopy(model).double().sample(4, labels=1), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", GATED)
+def test_a_gpu_draws_the_images_of_the_cpu(case):
+    model = gated(*case)
+    labels = labels_of(model, 40)
+    expected = model.sample(40, seed=3, labels=labels)
+    labels = None if labels is None else labels.cuda()
+    drawn = model.cuda().sample(40, seed=3, labels=labels)
+    assert torch.equal(drawn.cpu(), expected)
+    assert torch.equal(model.double().sample(40, seed=3, labels=labels), drawn)
+
+
+# ---- progress and interrupts -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["naive", "incremental"])
+def test_progress_counts_all_pixels(method, capsys):
+    model = gated((1, 3, 4), 2)
+    model.sample(5, method=method, progress=True)
+    assert "60/60" in capsys.readouterr().err
+
+
+def test_an_interrupt_stops_the_sampling_soon_and_breaks_nothing():
+    model = GatedPixelCNN((1, 64, 64), 2, 64, 4)
+    expected = model.sample(1)
+    main = threading.main_thread().ident
+    timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+    x = torch.zeros(400, 1, 64, 64, dtype=torch.int64)  # many seconds
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        PixelSampler(model.pixel_program()).fill(x, torch.zeros_like(x, dtype=torch.bool))
+    timer.join()
+    assert not x[-1].any(), "the last image was not reached"
+    assert torch.equal(model.sample(1), expected)
+
+
+def test_an_exception_from_the_progress_bar_breaks_nothing():
+    model = gated((1, 6, 6), 4)
+    expected = model.sample(2)
+    sampler = model._sampler_cache.sampler(model, model.pixel_program)
+    x = torch.zeros(2, 1, 6, 6, dtype=torch.int64)
+
+    def refuse(pixels: int) -> None:
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        sampler.fill(x, torch.zeros_like(x, dtype=torch.bool), progress=refuse)
+    assert torch.equal(x[:, :, :1], expected[:, :, :1]), "the first row was done"
+    assert torch.equal(model.sample(2), expected)
+
+
+# ---- people's mistakes -----------------------------------------------------------------------------
+
+
+def test_a_model_without_a_program_says_so():
+    class Constant(AutoregressiveModel):
+        def __init__(self) -> None:
+            super().__init__((1, 2, 2), 2)
+            self.logit = torch.nn.Parameter(torch.zeros(()))
+
+        def network(self, x: Tensor, labels: Tensor | None, condition: Tensor | None) -> Tensor:
+            return self.logit + x * 0
+
+    with pytest.raises(NotImplementedError, match="Constant has no pixel program: use method='naive'"):
+        Constant().sample(2)
+    assert Constant().sample(2, method="naive").shape == (2, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, r"inputs must be \['plane'\], got \[\]"),
+        ({"plane": torch.zeros(2, 3)}, r"input plane must have shape \(2, 3, 5, 4\), got \(2, 3\)"),
+    ],
+)
+def test_wrong_inputs_are_named(inputs, message):
+    x = torch.zeros(2, 1, 5, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        PixelSampler(map_program()).fill(x, x > 0, inputs=inputs)
+
+
+def test_the_native_engine_names_memory_that_it_cannot_use():
+    x = torch.zeros(2, 1, 4, 5, dtype=torch.int64).transpose(2, 3)
+    plane = {"plane": torch.zeros(2, 3, 5, 4)}
+    with pytest.raises(ValueError, match="contiguous tensors on cpu"):
+        PixelSampler(map_program()).fill(x, x > 0, inputs=plane)
+
+
+def test_what_was_written_in_parts_has_to_be_read_in_parts():
+    builder = ProgramBuilder((1, 3, 3), 2)
+    parts = builder.buffer("parts", 4)
+    for first, last in ((0, 1), (1, 4)):
+        weight = torch.ones(last - first, 1)
+        builder.compute("part", [builder.image.at(0, -1)], weight, into=parts[first:last])
+    both = builder.compute(
+        "both", [builder.image.at(0, -1)], torch.ones(4, 1), function="relu", after=[parts]
+    )
+    builder.draw(builder.compute("logit", [both], torch.ones(1, 4)), "bernoulli")
+    with pytest.raises(ValueError, match="both reads channels that were written in parts"):
+        PixelSampler(builder.build(), "native")
