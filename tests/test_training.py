@@ -176,7 +176,7 @@ def test_dynamic_binarisation_is_drawn_anew_each_epoch(tmp_path: Path) -> None:
 
 
 def test_start_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model: unknown 'pixelcnm'; did you mean gated-pixelcnn\?"):
+    with pytest.raises(ConfigError, match=r"model: unknown 'pixelcnm'; did you mean pixelcnn or"):
         start(tmp_path, model="pixelcnm")
     distinct = np.arange(36 * 16, dtype=np.uint16).reshape(36, 4, 4).astype(np.uint8)
     np.savez(tmp_path / "a.npz", images=distinct)

@@ -20,7 +20,7 @@ from genfast.training.config_files import write_config
 from genfast.training.settings import declare, model_settings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FROM_DATA = {"self", "image_shape", "levels", "num_classes"}
+FROM_DATA = {"self", "image_shape", "levels", "num_classes", "condition_channels"}
 
 
 def test_every_setting_is_documented() -> None:
@@ -204,7 +204,7 @@ def test_a_flag_goes_before_the_file(tmp_path: Path, small: str, named: list[str
     config = open_run(tmp_path / "run").config
     assert (config.lr, config.epochs, config.levels, config.batch_size) == (0.25, 1, 2, 120)
     assert (config.conditional, config.max_steps) == (False, None)
-    assert config.model_settings == {"channels": 4, "layers": 3}
+    assert (config.model_settings["channels"], config.model_settings["layers"]) == (4, 3)
 
 
 def test_a_run_is_resumed_without_naming_its_model(tmp_path: Path, small: str) -> None:

@@ -81,7 +81,8 @@ class _Lowering:
 
     def _resnet(self, name: str, resnet: GatedResnet, x: Tap, *shortcuts: Tap) -> Tap:
         """`GatedResnet`, whose second input is `shortcuts` side by side."""
-        also, bias = [], resnet.conv_in.bias
+        also: list[tuple[Tap, Tensor]] = []
+        bias: Tensor = resnet.conv_in.bias
         if resnet.shortcut is not None:
             # Channels are elu of all shortcuts, then elu of all of them negated.
             weight = resnet.shortcut.weight[:, :, 0, 0].unflatten(1, (2, len(shortcuts), -1))
