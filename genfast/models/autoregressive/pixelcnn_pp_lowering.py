@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from torch import Tensor
+
 from genfast.nn import WeightNormConv2d, WeightNormConvTranspose2d
 from genfast.sampling import Program, ProgramBuilder, Tap
 from genfast.sampling.lowering import shifted_convolution, shifted_convolution_transpose
@@ -81,7 +83,8 @@ class _Lowering:
 
     def _resnet(self, name: str, resnet: GatedResnet, x: Tap, *shortcuts: Tap) -> Tap:
         """`GatedResnet`, whose second input is `shortcuts` side by side."""
-        also, bias = [], resnet.conv_in.bias
+        also: list[tuple[Tap, Tensor]] = []
+        bias: Tensor = resnet.conv_in.bias
         if resnet.shortcut is not None:
             # Channels are elu of all shortcuts, then elu of all of them negated.
             weight = resnet.shortcut.weight[:, :, 0, 0].unflatten(1, (2, len(shortcuts), -1))
