@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from genfast import reference
 from genfast.reference.gated import gated_activation
@@ -22,7 +22,7 @@ class PlainIncrementalSampler:
         self.blocks = [model.get_submodule(f"blocks.{i}") for i in range(len(model.blocks))]
         self.row, self.out = [], []
         for n, block in enumerate(self.blocks):
-            weight, seen = block.horizontal.weight[:, :, 0], block.k // 2 + (n > 0)
+            weight, seen = block.horizontal.weight[:, :, 0], _margin(block) + (n > 0)
             self.row.append(weight[:, :, :seen].transpose(1, 2).flatten(1).t().contiguous())
             self.out.append(block.out.weight[:, :, 0, 0])
         self.head = [(model.head[i].weight[:, :, 0, 0], model.head[i].bias) for i in (1, 3)]
@@ -37,13 +37,13 @@ class PlainIncrementalSampler:
         images, logits = torch.zeros(2, n, height, width).unbind()
         numbers, pixels = torch.arange(n), torch.arange(width)[:, None]
         seen = [
-            torch.zeros(n, channels if i else 1, b.k // 2 + 1, width + 2 * (b.k // 2))
+            torch.zeros(n, channels if i else 1, _margin(b) + 1, width + 2 * _margin(b))
             for i, b in enumerate(self.blocks)
         ]
         links = [b.horizontal.bias.expand(width, n, -1) for b in self.blocks]
         for r in range(height):
             draws = uniforms(seed, numbers, r * width + pixels, 1)[..., 0]
-            margin = self.blocks[0].k // 2
+            margin = _margin(self.blocks[0])
             x = torch.zeros(n, margin + width)
             before = [torch.zeros(n, channels) for _ in self.blocks]
             for c in range(width):
@@ -74,10 +74,16 @@ class PlainIncrementalSampler:
         """What the vertical stack gives each block for the row after x."""
         v, links = x[:, None, None], []
         for i, block in enumerate(self.blocks):
-            side = block.k // 2
+            side = _margin(block)
             seen[i] = torch.cat([seen[i][:, :, 1:], F.pad(v, (side, side))], 2)
             v_sum = F.conv2d(seen[i], block.vertical.weight, block.vertical.bias)
             link = block.link(v_sum)[:, :, 0].permute(2, 0, 1)
             links.append((link + block.horizontal.bias).contiguous())
             v = gated_activation(v_sum)
         return links
+
+
+def _margin(block: nn.Module) -> int:
+    """How far the block sees to each side, and upwards."""
+    columns: int = block.vertical.kernel_size[1]
+    return columns // 2

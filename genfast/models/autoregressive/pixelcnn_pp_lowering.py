@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from torch import Tensor
+
 from genfast.nn import WeightNormConv2d, WeightNormConvTranspose2d
 from genfast.sampling import Program, ProgramBuilder, Tap
 from genfast.sampling.lowering import shifted_convolution, shifted_convolution_transpose
