@@ -27,9 +27,9 @@ CASES: list[tuple[str, tuple[int, int, int], int, dict[str, Any]]] = [
     ("gated-pixelcnn", (1, 1, 7), 3, {"condition_channels": 2, "border": "bias", "num_classes": 2}),
     ("gated-pixelcnn", (3, 3, 1), 4, {"skip": True, "condition_channels": 1, "num_classes": 2}),
     ("pixelcnn-pp", (3, 5, 4), 16, {"resolutions": 1, "num_classes": 3}),
-    ("pixelcnn-pp", (1, 6, 7), 2, {"resolutions": 2, "resnets": 2}),
-    ("pixelcnn-pp", (3, 7, 5), 256, {"resolutions": 3, "num_classes": 2}),
-    ("pixelcnn-pp", (1, 9, 5), 4, {"resolutions": 4, "mixtures": 3, "dropout": 0.5}),
+    ("pixelcnn-pp", (1, 4, 5), 2, {"resolutions": 2, "resnets": 2}),
+    ("pixelcnn-pp", (3, 5, 3), 256, {"resolutions": 3, "num_classes": 2}),
+    ("pixelcnn-pp", (1, 9, 3), 4, {"resolutions": 4, "mixtures": 3, "dropout": 0.5}),
     ("pixelcnn-pp", (3, 1, 3), 8, {"resolutions": 3}),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
@@ -87,9 +87,9 @@ def test_images_equal_naive_ones(case):
 
 
 @cases
-@pytest.mark.parametrize("temperature", [0.4, 1.6])
-def test_completions_at_a_temperature_equal_naive_ones(case, temperature):
+def test_completions_at_a_temperature_equal_naive_ones(case):
     model, x, given = made(case, 4)
+    temperature = 0.4 if CASES.index(case) % 2 else 1.6
     model.float()
     mask = torch.rand(4, 1, *x.shape[2:], generator=torch.Generator().manual_seed(2)) < 0.3
     keywords: dict[str, Any] = {"seed": 5, "temperature": temperature, "given": x, "mask": mask}
@@ -102,14 +102,21 @@ def test_completions_at_a_temperature_equal_naive_ones(case, temperature):
 @pytest.mark.parametrize("name", ["pixelcnn", "gated-pixelcnn", "pixelcnn-pp"])
 def test_the_program_follows_every_parameter(name):
     """Also gains and directions, which the program holds folded into weights."""
-    model = tiny(name, (1, 4, 5), 16, num_classes=2).float()
-    before = model.sample(8, seed=1, labels=1)
+    model = tiny(name, (1, 4, 5), 16, num_classes=2)
+    x, labels = torch.zeros(2, 1, 4, 5, dtype=torch.int64), torch.tensor([0, 1])
+    seen = []
     for key, parameter in model.named_parameters():
         with torch.no_grad():
             parameter.mul_(1.5).add_(0.05)
-        drawn, naive = (model.sample(8, seed=1, labels=1, method=m) for m in ("incremental", "naive"))
-        assert torch.equal(drawn, naive), key
-    assert not torch.equal(drawn, before)
+            sampler = model._sampler_cache.sampler(model, model.pixel_program)
+            outputs = x.new_zeros(2, sampler.program.outputs, 4, 5, dtype=torch.float64)
+            sampler.fill(
+                x.clone(), torch.ones_like(x, dtype=torch.bool),
+                inputs=model.pixel_inputs(labels), outputs=outputs,
+            )  # fmt: skip
+            torch.testing.assert_close(outputs, model._outputs(x, labels), rtol=1e-10, atol=1e-10)
+        seen.append(outputs)
+        assert len(seen) < 2 or not torch.equal(*seen[-2:]), key
 
 
 def test_a_condition_reaches_every_pixel():

@@ -60,16 +60,12 @@ class Comparison:
         >>> print(Comparison(("incremental", "naive"), **times, **found).describe())
         incremental: 2.000 s for 4 images
         naive: 3.000 s for 4 images
-        incremental takes 1/1.5 of the time of naive
+        naive takes 1.50 times as long as incremental
         the images agree but for 5 of 36 pixels in 1 of 4 images, each after a draw at a rounding edge
         """
         (first, second), (a, b) = self.methods, self.seconds
         lines = [f"{m}: {s:.3f} s for {self.images} images" for m, s in ((first, a), (second, b))]
-        lines.append(
-            f"{first} takes 1/{b / a:.1f} of the time of {second}"
-            if b >= a
-            else f"{first} takes {a / b:.1f} times the time of {second}"
-        )
+        lines.append(f"{second} takes {b / a:.2f} times as long as {first}")
         differ = (
             f"{self.different_pixels} of {self.pixels} pixels "
             f"in {self.different_images} of {self.images} images"
