@@ -29,8 +29,8 @@ class TrainConfig:
     Raises `ConfigError` naming the field.
 
     >>> config = TrainConfig(data="digits", epochs=3, model_settings={"layers": 4})
-    >>> config.lr, config.model_settings
-    (0.001, {'channels': 64, 'layers': 4})
+    >>> config.lr, config.model_settings["layers"], config.model_settings["channels"]
+    (0.001, 4, 64)
     >>> TrainConfig(lr=-1.0)
     Traceback (most recent call last):
     ...
