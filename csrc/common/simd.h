@@ -42,10 +42,12 @@ GENFAST_INLINE Vec broadcast(float x) { return x - Vec{}; }
 GENFAST_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
 GENFAST_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
 // A NaN in `a` passes through both: these instructions give their second operand where either is NaN.
-// Spelt as a comparison, GCC 12 makes two of them where the bound is a constant.
+// Spelt as a comparison, GCC 12 makes two of them where the bound is a constant; without the mask, it
+// takes something in its own _mm512_max_ps for uninitialised.
 GENFAST_INLINE Vec at_least(Vec a, float low) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<Vec>(_mm512_max_ps(_mm512_set1_ps(low), reinterpret_cast<__m512>(a)));
+  const __m512 bound = _mm512_set1_ps(low);
+  return reinterpret_cast<Vec>(_mm512_maskz_max_ps(0xffff, bound, reinterpret_cast<__m512>(a)));
 #elif defined(__AVX2__)
   return reinterpret_cast<Vec>(_mm256_max_ps(_mm256_set1_ps(low), reinterpret_cast<__m256>(a)));
 #elif defined(__SSE2__)
@@ -57,7 +59,8 @@ GENFAST_INLINE Vec at_least(Vec a, float low) {
 }
 GENFAST_INLINE Vec at_most(Vec a, float high) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<Vec>(_mm512_min_ps(_mm512_set1_ps(high), reinterpret_cast<__m512>(a)));
+  const __m512 bound = _mm512_set1_ps(high);
+  return reinterpret_cast<Vec>(_mm512_maskz_min_ps(0xffff, bound, reinterpret_cast<__m512>(a)));
 #elif defined(__AVX2__)
   return reinterpret_cast<Vec>(_mm256_min_ps(_mm256_set1_ps(high), reinterpret_cast<__m256>(a)));
 #elif defined(__SSE2__)
