@@ -1,4 +1,4 @@
-"""Modules of people's own models replaced by genfast's; exported as `genfast.swap` and `genfast.verify`."""
+"""People's own modules replaced by genfast's; exported as `genfast.swap` and `genfast.verify`."""
 
 from genfast.swapping.report import SwapReport as SwapReport
 from genfast.swapping.swap import swap as swap

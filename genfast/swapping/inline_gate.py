@@ -2,9 +2,9 @@
 
 Of the block's `forward` only the product is replaced, in its syntax tree, so that every branch, hook
 and attribute goes on meaning what it meant. A product is replaced if a and b are what the split gave,
-not assigned since. The split may be chunk or split, of a tensor or of torch; a * sigmoid(b), PixelCNN++'s
-gate, becomes torch's own glu. Functions that `forward` calls by name, such as a `gate(y)` next to the
-class, are treated alike.
+not assigned since. The split may be chunk or split, of a tensor or of torch; PixelCNN++'s gate,
+a * sigmoid(b), becomes torch's own glu. Functions that `forward` calls by name, such as a `gate(y)` next
+to the class, are treated alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ast
 import copy
 import types
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def inline_gate(module: nn.Module) -> Iterator[Candidate]:
         raise LeftAlone("its tanh and sigmoid are not those of the two halves of a split, in this order")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fused(function: Callable[..., Any]) -> tuple[types.FunctionType, int]:
     """The function with its gates fused, and how many there were."""
     return _fused_with(function, helpers=True)
@@ -110,7 +110,9 @@ class _Fusion:
                 _forget(statement, halves)  # a loop may come back to what it assigns
                 for body in (statement.body, getattr(statement, "orelse", [])):
                     self.block(body, dict(halves))
-            elif isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.Return):
+            elif isinstance(
+                statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.Return
+            ):
                 for inner in ast.walk(statement):
                     if isinstance(inner, ast.NamedExpr):
                         _forget(inner, halves)
@@ -150,7 +152,9 @@ class _Fusion:
             rest, chunks = call.args[1:], plain is torch.chunk
             if not call.args:
                 return None
-        elif plain is None and isinstance(function, ast.Attribute) and function.attr in ("chunk", "split"):
+        elif (
+            plain is None and isinstance(function, ast.Attribute) and function.attr in ("chunk", "split")
+        ):
             place = (function, "value")
             rest, chunks = call.args, function.attr == "chunk"
         else:

@@ -72,7 +72,7 @@ class MaskedConvTwin(Twin):
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)  # type: ignore[misc]
         plan: MaskedPlan = self.genfast_plan  # the mask may be another one now
-        conv = getattr(self, plan.conv) if plan.conv else self
+        conv: Any = getattr(self, plan.conv) if plan.conv else self
         self.genfast_plan = _planned(conv, getattr(self, plan.mask), plan.conv, plan.mask)
 
 
@@ -206,11 +206,11 @@ def _note(conv: nn.Conv2d, mask: Tensor, plan: MaskedPlan) -> str:
         o = torch.arange(conv.out_channels, device=mask.device)[:, None] % n
         i = torch.arange(centre.shape[1], device=mask.device) % n
         if torch.equal(centre, i <= o) or torch.equal(centre, i < o):
-            note += f"; its mask takes channel % {n} as the colour"
+            note += f"; colour = channel % {n}"
             if conv.out_channels % 2 == 0 and half % n:
                 note += (
-                    f", so if a gate splits the {conv.out_channels} outputs, its halves differ in colour: "
-                    f"results are kept as they are, but may not be causal"
+                    f", so the halves of its {conv.out_channels} outputs differ in colour: it is kept, "
+                    f"but not causal if a gate splits them"
                 )
             break
     return note.removeprefix("; ")

@@ -35,7 +35,7 @@ def gradients(
 
 def differentiable(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Tensor]:
     """By name, the parameters and inputs that take gradients."""
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    named: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
     for i, x in enumerate(inputs):
         if isinstance(x, Tensor) and x.requires_grad:
             named[f"input {i}"] = x
@@ -93,7 +93,8 @@ def peak_bytes(step: Callable[[], Any], devices: Sequence[torch.device]) -> int:
     torch.cuda.reset_peak_memory_stats(cuda[0])
     step()
     _synchronise(cuda)
-    return torch.cuda.max_memory_allocated(cuda[0]) - before
+    peak: int = torch.cuda.max_memory_allocated(cuda[0])
+    return peak - before
 
 
 class _PeakMemory(TorchDispatchMode):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from genfast.swapping.recognition import without_users_hooks
 from genfast.swapping.twin import Twin
 
 #: Largest difference allowed, of the largest value.
@@ -19,7 +20,7 @@ _SIZES = ((2, 7, 6), (1, 3, 8), (2, 1, 1))  # batch, height, width
 
 
 def copied(module: nn.Module) -> Any:
-    """A deep copy, also of a module that holds results of a forward pass, as torch's weight_norm does."""
+    """A deep copy, also of a module that holds results of a forward pass, as weight_norm does."""
     memo: dict[int, Any] = {}
     for inner in module.modules():
         for value in inner.__dict__.values():
@@ -29,8 +30,13 @@ def copied(module: nn.Module) -> Any:
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """A copy in fp64 on the CPU whose parameters are random, so that no zero hides a difference."""
+    """A copy in fp64 on the CPU whose parameters are random, so that no zero hides a difference.
+
+    The user's hooks are left out: what they do, they shall not do for a probe.
+    """
     clone: nn.Module = copied(module).cpu().double()
+    for inner in clone.modules():
+        without_users_hooks(inner)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in clone.parameters():

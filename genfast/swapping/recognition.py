@@ -51,17 +51,30 @@ def overrides_forward(module: nn.Module, base: type[nn.Module]) -> bool:
     return isinstance(module, base) and type(module).forward is not base.forward
 
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether anything but `forward` itself runs when the module is called."""
-    return any(
-        getattr(module, name, None)
-        for name in (
-            "_forward_hooks",
-            "_forward_pre_hooks",
-            "_backward_hooks",
-            "_backward_pre_hooks",
-        )
-    )
+    return any(getattr(module, name) for name in _HOOKS)
+
+
+def without_users_hooks(module: nn.Module) -> nn.Module:
+    """The module itself, on which only hooks of torch.nn.utils are left, as weight_norm's is."""
+    for name in _HOOKS:
+        hooks = getattr(module, name)
+        for key in [key for key, hook in hooks.items() if not _is_torch_s(hook)]:
+            del hooks[key]
+    return module
+
+
+def has_users_hooks(module: nn.Module) -> bool:
+    """Whether there are hooks that `without_users_hooks` takes away."""
+    return not all(_is_torch_s(hook) for name in _HOOKS for hook in getattr(module, name).values())
+
+
+def _is_torch_s(hook: object) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 def is_library_class(module: nn.Module) -> bool:

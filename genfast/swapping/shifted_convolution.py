@@ -2,8 +2,8 @@
 
 Ports derive a class from nn.Conv2d (or nn.ConvTranspose2d) that pads or crops in `forward`, or put one,
 mostly with weight norm, in a module next to an nn.ZeroPad2d. In the second case the inner modules
-become twins and are called as before, so that the hooks of weight norm run, and so does whatever else the
-outer module does with the result.
+become twins and are called as before, so that the hooks of weight norm run, and so does whatever else
+the outer module does with the result.
 """
 
 from __future__ import annotations
@@ -65,10 +65,12 @@ class OnlyChildTwin(Twin):
 
 def shifted_convolution(module: nn.Module) -> Iterator[Candidate]:
     """A class derived from nn.Conv2d, or a module with an nn.ZeroPad2d and an nn.Conv2d."""
+    conv: Any
     if overrides_forward(module, nn.Conv2d):
-        for shift in _shifts(module):
+        conv = module
+        for shift in _shifts(conv):
             change = Change("", ShiftedConvTwin, shift)
-            yield Candidate(f"shifted_conv2d, {shift}", (change,), (module.in_channels,))  # type: ignore[arg-type]
+            yield Candidate(f"shifted_conv2d, {shift}", (change,), (conv.in_channels,))
         return
     convs = _children(module, nn.Conv2d)
     pads = _children(module, nn.ZeroPad2d)
@@ -81,11 +83,12 @@ def shifted_convolution(module: nn.Module) -> Iterator[Candidate]:
 
 def shifted_transposed_convolution(module: nn.Module) -> Iterator[Candidate]:
     """A class derived from nn.ConvTranspose2d, or a module with one and nothing else."""
+    conv: Any
     if overrides_forward(module, nn.ConvTranspose2d):
-        for shift in _shifts(module):
+        conv = module
+        for shift in _shifts(conv):
             change = Change("", ShiftedConvTransposeTwin, shift)
-            channels = (module.in_channels,)
-            yield Candidate(f"shifted_conv_transpose2d, {shift}", (change,), channels)  # type: ignore[arg-type]
+            yield Candidate(f"shifted_conv_transpose2d, {shift}", (change,), (conv.in_channels,))
         return
     children = list(module.named_children())
     if len(children) == 1 and isinstance(children[0][1], nn.ConvTranspose2d):

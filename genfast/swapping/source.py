@@ -1,7 +1,6 @@
 """Functions taken apart as syntax trees, and put together again with a change."""
 
 from __future__ import annotations
-
 import __future__
 
 import ast

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,8 +11,14 @@ from genfast.swapping.cropped_convolution import cropped_convolution
 from genfast.swapping.gate import gate
 from genfast.swapping.inline_gate import inline_gate
 from genfast.swapping.masked_convolution import masked_convolution
-from genfast.swapping.proof import difference, randomised
-from genfast.swapping.recognition import Candidate, LeftAlone, Pattern, is_library_class
+from genfast.swapping.proof import copied, difference, randomised
+from genfast.swapping.recognition import (
+    Candidate,
+    LeftAlone,
+    Pattern,
+    has_users_hooks,
+    is_library_class,
+)
 from genfast.swapping.report import Left, Replaced, SwapReport
 from genfast.swapping.shifted_convolution import (
     channel_linear,
@@ -72,9 +77,9 @@ def swap(model: nn.Module) -> SwapReport:
     ...         self.weight.data *= self.mask
     ...         return super().forward(x)
     >>> model = nn.Sequential(MaskedConv(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1))
-    >>> print(genfast.swap(model))
+    >>> print(genfast.swap(model))  # doctest: +ELLIPSIS
     replaced 1, left alone 0
-      replaced: 0: MaskedConv -> masked_conv2d, mask B (dead taps get zero gradient and keep what they hold)
+      replaced: 0: MaskedConv -> masked_conv2d, mask B (dead taps get zero gradient ...)
     """
     _check(model)
     replaced: list[Replaced] = []
@@ -160,20 +165,24 @@ def _check_parts(module: nn.Module, candidate: Candidate, owners: Counter[int]) 
         part = module.get_submodule(change.path)
         if part is not module and owners[id(part)] > 1:
             raise LeftAlone(f"its {change.path} is also part of another module")
+        if part is not module and has_users_hooks(part):
+            raise LeftAlone(f"its {change.path} has hooks, which would see other inputs")
         if part is not module and isinstance(part, Twin):
             raise LeftAlone(f"its {change.path} was swapped already")
 
 
 def _owners(model: nn.Module) -> Counter[int]:
     """Of how many modules each module is a child."""
-    return Counter(id(child) for m in model.modules() for child in m._modules.values() if child is not None)
+    return Counter(
+        id(child) for m in model.modules() for child in m._modules.values() if child is not None
+    )
 
 
 def _pair(module: nn.Module, candidate: Candidate) -> tuple[nn.Module, nn.Module]:
     """Two copies with the same random weights, one of them swapped."""
     try:
         plain = randomised(module)
-        twin = copy.deepcopy(plain)
+        twin = copied(plain)
     except Exception as error:  # whatever the user's own attributes raise
         raise LeftAlone(f"it cannot be copied to be compared: {error}") from error
     for change in candidate.changes:

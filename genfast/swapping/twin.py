@@ -7,7 +7,7 @@ The object stays: so do its parameters, buffers, hooks, mode, dtype, device, eve
 from __future__ import annotations
 
 import types
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,8 +43,8 @@ class Twin:
     genfast_kind: type[Twin]
 
 
-@lru_cache(maxsize=None)
-def twin_class(kind: type[Twin], original: type[nn.Module]) -> type[Any]:
+@cache
+def twin_class(kind: Any, original: Any) -> type[Any]:
     """The class of the twins of `original` that are of this kind."""
     members = {
         "__module__": original.__module__,
@@ -53,7 +53,9 @@ def twin_class(kind: type[Twin], original: type[nn.Module]) -> type[Any]:
         "genfast_original": original,
         **kind.members(original),
     }
-    return types.new_class(f"Fast{original.__name__}", (kind, original), {}, lambda ns: ns.update(members))
+    return types.new_class(
+        f"Fast{original.__name__}", (kind, original), {}, lambda ns: ns.update(members)
+    )
 
 
 def _empty_twin(kind: type[Twin], original: type[nn.Module]) -> Any:
@@ -69,5 +71,6 @@ def become_twin(module: nn.Module, kind: type[Twin], plan: Any) -> None:
 def become_original(module: nn.Module) -> None:
     """The opposite; a module that is no twin stays as it is."""
     if isinstance(module, Twin):
-        module.__class__ = module.genfast_original
+        original: Any = module.genfast_original
+        module.__class__ = original
         module.__dict__.pop("genfast_plan")

@@ -1,4 +1,4 @@
-"""`genfast.verify`: the plain model and the swapped one side by side, on the user's input and machine."""
+"""`genfast.verify`: the plain model and the swapped one side by side, on the user's machine."""
 
 from __future__ import annotations
 
@@ -81,7 +81,12 @@ class Verification:
         ]
         if plain.gradient_error is not None and fast.gradient_error is not None:
             rows += [
-                ("gradient: largest error", f"{plain.gradient_error:.1e}", f"{fast.gradient_error:.1e}", ""),
+                (
+                    "gradient: largest error",
+                    f"{plain.gradient_error:.1e}",
+                    f"{fast.gradient_error:.1e}",
+                    "",
+                ),
                 (
                     "  of the largest value",
                     f"{plain.relative_gradient_error:.1e}",
@@ -108,8 +113,8 @@ def verify(
 ) -> Verification:
     """Prints the largest error and the speed-up that `genfast.swap` gives `model` on the input `x`.
 
-    Compared are copies: the plain model, and the swapped one. If `model` was swapped already, its copy is
-    swapped back. `model`, its gradients and the state of the random generators stay as they are. Errors
+    Compared are copies: the plain model, and the swapped one. If `model` was swapped already, the plain
+    one is its copy swapped back. Hooks run. `model`, its gradients and the state of the random generators stay as they are. Errors
     are against the plain model in fp64, with dropout off; gradients are those of a fixed random
     combination of the outputs; those at dead taps of a mask do not count, as they have no effect. Times
     are medians of runs in turn, in the mode that the model is in.
@@ -166,7 +171,10 @@ def _verified(
     if original is None and not _twins(fast):
         swap(fast)
     ignored = ignored_taps(fast)
-    results = {"plain": _results(plain, inputs, None, devices), "fast": _results(fast, inputs, None, devices)}
+    results = {
+        "plain": _results(plain, inputs, None, devices),
+        "fast": _results(fast, inputs, None, devices),
+    }
     try:
         reference = _results(copied(plain).double(), inputs, torch.float64, devices)
         against = "float64"
@@ -176,7 +184,8 @@ def _verified(
         raise ValueError("the two models give different numbers or shapes of outputs")
     sides = _timed({"plain": plain, "fast": fast}, inputs, seconds, devices)
     figures = {
-        name: Side(*_errors(results[name], reference, ignored), *sides[name]) for name in ("plain", "fast")
+        name: Side(*_errors(results[name], reference, ignored), *sides[name])
+        for name in ("plain", "fast")
     }
     between = _errors(results["fast"], results["plain"], ignored)
     setting = f"{_dtype(fast, inputs)}, {', '.join(str(d) for d in devices)}"
@@ -274,7 +283,9 @@ def _timed(
         trainings.append(training)
     share = seconds / 2 if trained else seconds
     forward_ms = measuring.median_times(forwards, share, devices)
-    training_ms = measuring.median_times(trainings, share, devices) if trained else [None for _ in models]
+    training_ms = (
+        measuring.median_times(trainings, share, devices) if trained else [None for _ in models]
+    )
     peaks = [measuring.peak_bytes(s, devices) / 2**20 for s in (trainings if trained else forwards)]
     return dict(zip(models, zip(forward_ms, training_ms, peaks, strict=True), strict=True))
 
