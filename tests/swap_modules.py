@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import genfast
+
 # ---- masks -----------------------------------------------------------------------------------------
 
 
@@ -431,3 +433,27 @@ class PortPP(nn.Module):
                 u = u_block(u, us.pop())
                 ul = ul_block(ul, torch.cat([u, uls.pop()], 1))
         return self.last(F.elu(ul))
+
+
+# ---- what tests ask --------------------------------------------------------------------------------
+
+
+def left_reason(module):
+    """Why genfast.swap leaves a module alone, which it must."""
+    before = type(module)
+    report = genfast.swap(module)
+    assert not report.replaced
+    assert type(module) is before
+    return report.left[0].reason
+
+
+def results(model, inputs):
+    """The output, and the gradients of parameters and floating-point inputs by name."""
+    inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
+    y = model(*inputs)
+    y = y if isinstance(y, torch.Tensor) else y[0]
+    wanted = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    wanted |= {f"input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
+    weights = torch.arange(y.numel(), dtype=y.dtype).reshape(y.shape).sin()
+    found = torch.autograd.grad((y * weights).sum(), list(wanted.values()), allow_unused=True)
+    return y.detach(), {n: g for n, g in zip(wanted, found, strict=True) if g is not None}

@@ -93,8 +93,8 @@ def peak_bytes(step: Callable[[], Any], devices: Sequence[torch.device]) -> int:
     torch.cuda.reset_peak_memory_stats(cuda[0])
     step()
     _synchronise(cuda)
-    peak: int = torch.cuda.max_memory_allocated(cuda[0])
-    return peak - before
+    peak = torch.cuda.max_memory_allocated(cuda[0]) - before
+    return int(peak)
 
 
 class _PeakMemory(TorchDispatchMode):

@@ -100,9 +100,9 @@ def shifted_transposed_convolution(module: nn.Module) -> Iterator[Candidate]:
 
 def channel_linear(module: nn.Module) -> Iterator[Candidate]:
     """A module around one nn.Linear that is applied to the channels of every pixel."""
-    children = list(module.named_children())
-    if len(children) == 1 and isinstance(children[0][1], nn.Linear):
-        name, linear = children[0]
+    linears = _children(module, nn.Linear)
+    if len(linears) == 1 == len(module._modules):
+        name, linear = linears[0]
         if not overrides_forward(linear, nn.Linear) and not isinstance(module, nn.Sequential):
             changes = (Change(name, ChannelLinearTwin), Change("", OnlyChildTwin, name))
             yield Candidate("1x1 convolution", changes, (linear.in_features,))

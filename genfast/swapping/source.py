@@ -64,15 +64,13 @@ def remade(
 
     They are its closure: the module of `function` stays as it is.
     """
-    enclosing = ast.FunctionDef(
-        name="_enclosing",
-        args=ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, []),
-        body=[definition, ast.Return(ast.Name(definition.name, ast.Load()))],
-        decorator_list=[],
-        **({"type_params": []} if "type_params" in ast.FunctionDef._fields else {}),
-    )
-    ast.copy_location(enclosing, definition)
-    tree = ast.fix_missing_locations(ast.Module([enclosing], []))
+    tree = ast.parse(f"def _enclosing({', '.join(names)}): return {definition.name}")
+    enclosing = tree.body[0]
+    assert isinstance(enclosing, ast.FunctionDef)
+    enclosing.body.insert(0, definition)
+    for node in (enclosing, *ast.walk(enclosing.body[1])):
+        ast.copy_location(node, definition)
+    ast.fix_missing_locations(tree)
     scope: dict[str, Any] = {}
     code = compile(tree, function.__code__.co_filename, "exec", dont_inherit=True)
     exec(code, function.__globals__, scope)

@@ -7,7 +7,6 @@ The object stays: so do its parameters, buffers, hooks, mode, dtype, device, eve
 from __future__ import annotations
 
 import types
-from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,19 +42,23 @@ class Twin:
     genfast_kind: type[Twin]
 
 
-@cache
-def twin_class(kind: Any, original: Any) -> type[Any]:
-    """The class of the twins of `original` that are of this kind."""
-    members = {
-        "__module__": original.__module__,
-        "__doc__": kind.__doc__,
-        "genfast_kind": kind,
-        "genfast_original": original,
-        **kind.members(original),
-    }
-    return types.new_class(
-        f"Fast{original.__name__}", (kind, original), {}, lambda ns: ns.update(members)
-    )
+_classes: dict[tuple[Any, Any], Any] = {}
+
+
+def twin_class(kind: type[Twin], original: type[nn.Module]) -> Any:
+    """The class of the twins of `original` that are of this kind; always the same."""
+    if (kind, original) not in _classes:
+        members = {
+            "__module__": original.__module__,
+            "__doc__": kind.__doc__,
+            "genfast_kind": kind,
+            "genfast_original": original,
+            **kind.members(original),
+        }
+        bases = (kind, original)
+        made = types.new_class(f"Fast{original.__name__}", bases, {}, lambda ns: ns.update(members))
+        _classes[kind, original] = made
+    return _classes[kind, original]
 
 
 def _empty_twin(kind: type[Twin], original: type[nn.Module]) -> Any:

@@ -114,10 +114,10 @@ def verify(
     """Prints the largest error and the speed-up that `genfast.swap` gives `model` on the input `x`.
 
     Compared are copies: the plain model, and the swapped one. If `model` was swapped already, the plain
-    one is its copy swapped back. Hooks run. `model`, its gradients and the state of the random generators stay as they are. Errors
-    are against the plain model in fp64, with dropout off; gradients are those of a fixed random
-    combination of the outputs; those at dead taps of a mask do not count, as they have no effect. Times
-    are medians of runs in turn, in the mode that the model is in.
+    one is its copy swapped back. Hooks run. `model`, its gradients and the state of the generators stay
+    as they are. Errors are against the plain model in fp64, with dropout off; gradients are those of a
+    fixed random combination of the outputs; those at dead taps of a mask do not count, as they have no
+    effect. Times are medians of runs in turn, in the mode that the model is in.
 
     Args:
         model: plain, or swapped.
