@@ -87,14 +87,13 @@ def peak_bytes(step: Callable[[], Any], devices: Sequence[torch.device]) -> int:
     if not cuda:
         with _PeakMemory() as memory:
             step()
-        return memory.peak
+        return int(memory.peak)
     _synchronise(cuda)
     before = torch.cuda.memory_allocated(cuda[0])
     torch.cuda.reset_peak_memory_stats(cuda[0])
     step()
     _synchronise(cuda)
-    peak = torch.cuda.max_memory_allocated(cuda[0]) - before
-    return int(peak)
+    return torch.cuda.max_memory_allocated(cuda[0]) - before
 
 
 class _PeakMemory(TorchDispatchMode):
