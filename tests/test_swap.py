@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from swap_modules import left_reason, raster, results
 from torch import nn
 
 import genfast
+from genfast.swapping import inline_gate, twin
 from genfast.swapping.proof import copied
 from genfast.swapping.twin import Twin
 
@@ -119,17 +121,17 @@ def test_state_dicts_load_both_ways(name):
 @each
 def test_an_optimiser_goes_on(name):
     model, inputs, _ = made(name)
-    twin = copied(model)
-    optimisers = [torch.optim.Adam(m.parameters(), lr=1e-2) for m in (model, twin)]
+    fast = copied(model)
+    optimisers = [torch.optim.Adam(m.parameters(), lr=1e-2) for m in (model, fast)]
     for step in range(4):
         if step == 2:
-            genfast.swap(twin)
-        for m, optimiser in zip((model, twin), optimisers, strict=True):
+            genfast.swap(fast)
+        for m, optimiser in zip((model, fast), optimisers, strict=True):
             optimiser.zero_grad()
             m(*inputs).square().mean().backward()
             optimiser.step()
     # The plain weight is masked again by the next forward only.
-    torch.testing.assert_close(twin(*inputs), model(*inputs), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(fast(*inputs), model(*inputs), rtol=1e-9, atol=1e-9)
 
 
 @each
@@ -280,6 +282,30 @@ def test_the_two_views_of_a_cropped_pair_stay_views_of_one_tensor():
     own, above = pair(torch.randn(1, 2, 4, 4))
     own.data.fill_(7)
     assert (above[:, :, 1:] == 7).all()
+
+
+@pytest.mark.parametrize("context", [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")])
+def test_the_proof_is_the_same_in_any_context(context):
+    model, inputs, count = made("masked", torch.float32)
+    with context:
+        report = genfast.swap(model)
+    assert len(report.replaced) == count, report
+    model(*inputs).sum().backward()
+
+
+def test_a_pickle_without_the_source_says_so(monkeypatch):
+    model = plain.WithHelper(2)
+    genfast.swap(model)
+    pickled = pickle.dumps(model)
+
+    def no_source(_):
+        raise OSError
+
+    monkeypatch.setattr(inspect, "findsource", no_source)
+    inline_gate._fused.cache_clear()
+    monkeypatch.setattr(twin, "_classes", {})
+    with pytest.raises(RuntimeError, match=r"WithHelper was pickled with fused gates.*genfast\.unswap"):
+        pickle.loads(pickled)
 
 
 def test_import_is_lazy():

@@ -35,10 +35,13 @@ class InlineGateTwin(Twin):
 
     @classmethod
     def members(cls, original: type[nn.Module]) -> dict[str, Any]:
-        forward, count = _fused(original.forward)
-        if not count:
-            raise Unreadable(f"forward of {original.__name__} has no gate any more")
-        return {"forward": forward}
+        try:
+            return {"forward": _fused(original.forward)[0]}
+        except Unreadable as error:  # a module unpickled where the source is not
+            raise RuntimeError(
+                f"{original.__name__} was pickled with fused gates, but here {error}; "
+                f"call genfast.unswap before pickling"
+            ) from error
 
 
 def inline_gate(module: nn.Module) -> Iterator[Candidate]:

@@ -37,7 +37,7 @@ def randomised(module: nn.Module) -> nn.Module:
     clone: nn.Module = copied(module).cpu().double()
     for inner in clone.modules():
         without_users_hooks(inner)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     with torch.no_grad():
         for parameter in clone.parameters():
             parameter.requires_grad_()
@@ -90,24 +90,31 @@ def ignored_taps(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _probes(channels: Sequence[int]) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator("cpu").manual_seed(1)
     for width in channels:
         for batch, height, across in _SIZES:
-            yield torch.randn(batch, width, height, across, dtype=torch.float64, generator=generator)
+            size = (batch, width, height, across)
+            yield torch.randn(size, dtype=torch.float64, generator=generator, device="cpu")
 
 
 def _run(module: nn.Module, probe: Tensor) -> dict[str, Tensor]:
-    """Outputs and gradients by name."""
+    """Outputs and gradients by name, whatever the context that the user is in."""
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        return _run_with_gradients(module, probe)
+
+
+def _run_with_gradients(module: nn.Module, probe: Tensor) -> dict[str, Tensor]:
     x = probe.clone().requires_grad_()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a dropout inside draws the same for both
         outputs = [y for y in pytree.tree_leaves(module(x)) if isinstance(y, Tensor)]
     results = {f"output {i}": y.detach() for i, y in enumerate(outputs)}
     wanted = {"input": x, **dict(module.named_parameters())}
-    generator = torch.Generator().manual_seed(2)
-    loss = sum((y * torch.randn(y.shape, dtype=y.dtype, generator=generator)).sum() for y in outputs)
-    assert isinstance(loss, Tensor)
-    gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    generator = torch.Generator("cpu").manual_seed(2)
+    cotangents = [
+        torch.randn(y.shape, dtype=y.dtype, generator=generator, device="cpu") for y in outputs
+    ]
+    gradients = torch.autograd.grad(outputs, list(wanted.values()), cotangents, allow_unused=True)
     pairs = zip(wanted, gradients, strict=True)
     return results | {f"gradient of {name}": g for name, g in pairs if g is not None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from genfast.swapping.cropped_convolution import cropped_convolution
@@ -140,8 +141,9 @@ def _proved(module: nn.Module, owners: Counter[int]) -> Candidate:
             continue
         different = ""
         if candidate.channels:
-            plain, twin = _pair(module, candidate)
-            different = difference(plain, twin, candidate.channels)
+            with torch.inference_mode(False):  # whose tensors have no gradients
+                plain, twin = _pair(module, candidate)
+                different = difference(plain, twin, candidate.channels)
         if not different:
             return candidate
         # A module without parameters was only guessed to be a gate.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -153,7 +154,7 @@ def verify(
         raise ValueError(f"seconds must be positive, got {seconds}")
     inputs = tuple(x) if isinstance(x, tuple | list) else (x,)
     devices = _devices(model, inputs)
-    with measuring.seeded(devices), torch.enable_grad():
+    with measuring.seeded(devices), torch.inference_mode(False), torch.enable_grad():
         result = _verified(model, inputs, original, seconds, devices)
     print(result)
     return result
@@ -176,7 +177,10 @@ def _verified(
         "fast": _results(fast, inputs, None, devices),
     }
     try:
-        reference = _results(copied(plain).double(), inputs, torch.float64, devices)
+        with contextlib.ExitStack() as stack:
+            for device in devices:
+                stack.enter_context(torch.autocast(device.type, enabled=False))
+            reference = _results(copied(plain).double(), inputs, torch.float64, devices)
         against = "float64"
     except (RuntimeError, TypeError, ValueError):  # the model makes tensors of another dtype itself
         reference, against = results["plain"], "the plain model"
@@ -220,8 +224,8 @@ def _results(
 
 def _cotangents(outputs: Sequence[Tensor]) -> list[Tensor]:
     """Fixed random tensors, exact in every dtype, so that all models get the same."""
-    generator = torch.Generator().manual_seed(0)
-    draws = (torch.randint(-8, 9, y.shape, generator=generator) for y in outputs)
+    generator = torch.Generator("cpu").manual_seed(0)
+    draws = (torch.randint(-8, 9, y.shape, generator=generator, device="cpu") for y in outputs)
     return [(draw / 8).to(y) for draw, y in zip(draws, outputs, strict=True)]
 
 
