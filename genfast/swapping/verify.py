@@ -23,7 +23,7 @@ class Side:
 
     Attributes:
         error: largest absolute difference of an output from the reference.
-        relative_error: that of the largest absolute value of the output.
+        relative_error: that, over the largest absolute value of an output.
         gradient_error, relative_gradient_error: likewise of the gradient of any parameter or input;
             None if nothing takes a gradient.
         forward_ms: median time of a forward without gradients, in milliseconds.
@@ -234,24 +234,27 @@ def _errors(
     reference: tuple[list[Tensor], dict[str, Tensor]],
     ignored: Mapping[str, Tensor],
 ) -> tuple[float, float, float | None, float | None]:
-    """Largest absolute and relative error of outputs and of gradients."""
-    outputs = [_error(a, b) for a, b in zip(got[0], reference[0], strict=True)]
-    found = []
-    for name in got[1].keys() & reference[1].keys():
-        a, b = got[1][name], reference[1][name]
-        if name in ignored:
-            a, b = a.masked_fill(ignored[name], 0), b.masked_fill(ignored[name], 0)
-        found.append(_error(a, b))
-    largest = [max(errors) for errors in zip(*outputs, strict=True)]
-    gradient = [max(errors) for errors in zip(*found, strict=True)] if found else (None, None)
-    return largest[0], largest[1], gradient[0], gradient[1]
+    """Largest error of outputs, absolute and relative to the largest value, and of gradients."""
+    names = sorted(got[1].keys() & reference[1].keys())
+    gradients = [
+        tuple(
+            t.masked_fill(ignored[name], 0) if name in ignored else t
+            for t in (got[1][name], reference[1][name])
+        )
+        for name in names
+    ]
+    largest = _largest(list(zip(got[0], reference[0], strict=True)))
+    return *largest, *(_largest(gradients) if gradients else (None, None))
 
 
-def _error(got: Tensor, reference: Tensor) -> tuple[float, float]:
-    if not reference.numel():
-        return 0.0, 0.0
-    error = (got - reference).abs().max().item()
-    scale = reference.abs().max().item()
+def _largest(pairs: Sequence[tuple[Tensor, ...]]) -> tuple[float, float]:
+    """Of pairs (got, reference): the largest difference, and that over the largest reference.
+
+    Over all of them, as a gradient that is zero up to rounding says nothing by itself.
+    """
+    filled = [pair for pair in pairs if pair[0].numel()]
+    error = max(((a - b).abs().max().item() for a, b in filled), default=0.0)
+    scale = max((b.abs().max().item() for _, b in filled), default=0.0)
     return error, error / scale if scale else error
 
 
