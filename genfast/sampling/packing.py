@@ -93,6 +93,8 @@ class PackedProgram:
         return [_HEADS.index(draw.head), *_numbers(tap), draw.first_colour, draw.colours, output]
 
     def _compute(self, made: Compute) -> list[int]:
+        if made.cell is not None:
+            raise ValueError(f"{made.name}: the native engine has no lstm yet; use the interpreter")
         taps, weight, before = list(made.taps), made.weight, list(made.before)
         for tap in made.before:
             if len(self._pieces(tap)) > 1:  # vectors cannot be added to it, but a product can be taken
