@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genfast.sampling.program import Buffer, Compute, Draw, Function, Head, Program, Source, Tap
 
-_PAD, _PANEL = 16, 128  # kPixelPad, kPixelPanel
+_PAD, _PANEL = 16, 64  # kPixelPad, kPixelPanel
 
 _FUNCTIONS, _HEADS, _SOURCES = (list(get_args(kind)) for kind in (Function, Head, Source))
 
