@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from checks import assert_as_exact_as_torch
 from enumeration import all_images
 from scipy import stats
 from test_pixel_program import compute, counts, grey
@@ -20,9 +21,11 @@ from genfast.sampling import (
     Program,
     ProgramBuilder,
     categorical,
+    incremental,
     uniforms,
 )
 from genfast.sampling.lowering import diagonal_lstm, row_lstm
+from genfast.sampling.program import CHANNELS
 
 ONE = torch.ones(1, 1)
 
@@ -132,9 +135,48 @@ def test_the_interpreter_computes_what_the_model_does(case, split):
 
 @torch.no_grad()
 @cases
+@pytest.mark.parametrize("batch", [1, 3, 14])
+def test_the_engine_is_as_exact_as_the_full_forward_in_fp32(case, batch, isa):
+    model, x = made(case), draw_levels(case[2], 42, *case[1])
+    program = model.program()
+    got = torch.cat([teacher_forced(program, part, {}, "native") for part in x.split(batch)])
+    plain = model(x)
+    assert_as_exact_as_torch(got, plain, model.double()(x), f"{case}, {isa}")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", [("row", (1, 5, 4), 3, 18), ("diagonal", (3, 4, 5), 2, 50)])
+def test_the_engine_needs_no_splitting(case, isa):
+    """Then gates are added to by products of several taps, not by what lies in memory as they do."""
+    model, x = made(case), draw_levels(case[2], 42, *case[1])
+    got = teacher_forced(model.program(split=False), x, {}, "native")
+    plain = model(x)
+    assert_as_exact_as_torch(got, plain, model.double()(x), f"{case}, {isa}")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("pixels", [0, 1 << 60], ids=["pixels shared", "rows shared"])
+@pytest.mark.parametrize("case", [("row", (1, 5, 6), 3, 40), ("diagonal", (3, 5, 4), 3, 50)])
+def test_parameters_are_equal_to_the_bit_for_any_batch_and_threads(case, pixels, threads, monkeypatch):
+    """Threads share the columns of rows, the outputs of pixels, and the scans of a step."""
+    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", 0)
+    monkeypatch.setattr(incremental, "_SHARED_PIXEL_PRODUCTS", pixels)
+    program, x = made(case).program(), draw_levels(case[2], 5, *case[1])
+    torch.set_num_threads(1)
+    alone = torch.cat([teacher_forced(program, part, {}, "native") for part in x.split(1)])
+    torch.set_num_threads(threads)
+    for batch in (1, 2, 5):
+        got = torch.cat([teacher_forced(program, part, {}, "native") for part in x.split(batch)])
+        assert torch.equal(got, alone)
+
+
+@torch.no_grad()
+@cases
 def test_images_equal_naive_ones(case):
     model = made(case)
     expected = naive(model, 4, seed=3)
+    assert torch.equal(sampled(model.program(), 4, 3, "native"), expected)
     assert torch.equal(sampled(model.double().program(), 4, 3, "interpreter"), expected)
     assert len(expected.unique(dim=0)) > 1 or case[1] == (1, 1, 1)
 
@@ -147,9 +189,9 @@ def test_samples_follow_the_enumerated_distribution(variant, shape):
     logits = model(images).log_softmax(1)
     expected = logits.gather(1, images).flatten(1).sum(1).double().exp()
     assert expected.sum().item() == pytest.approx(1, abs=1e-5)
-    n = 8000
+    n = 20_000
     place = 2 ** torch.arange(5, -1, -1)
-    drawn = sampled(model.program(), n, 5, "interpreter")
+    drawn = sampled(model.program(), n, 5, "native")
     observed = (drawn.flatten(1) * place).sum(1).bincount(minlength=64)
     common = expected * n >= 5
     observed = torch.cat([observed[common], observed[~common].sum()[None]]).double()
@@ -230,23 +272,24 @@ def test_a_program_says_what_its_cells_read():
 # ---- sums as states: what comes out is known in closed form ----------------------------------------
 
 
-def outputs_of(builder: ProgramBuilder, value, x: Tensor, engine: str = "interpreter") -> Tensor:
-    """A value of one channel at every pixel of an image (1, 1, H, W) of levels 0 and 1."""
-    logit = builder.compute("logit", before=[value], bias=torch.zeros(1).double())
-    builder.draw(logit, "bernoulli")
-    return teacher_forced(builder.build(), x, {}, engine)
+def outputs_of(builder: ProgramBuilder, value, x: Tensor) -> Tensor:
+    """A value of one channel at every pixel of images (N, 1, H, W) of levels 0 and 1."""
+    builder.draw(builder.compute("logit", before=[value]), "bernoulli")
+    outputs = [teacher_forced(builder.build(), x, {}, e) for e in ("interpreter", "native")]
+    assert torch.equal(*outputs)
+    return outputs[0]
 
 
 def summed(builder: ProgramBuilder, name: str, source, row: int, column: int, **borders):
     """source + the sum itself at another position."""
     state = builder.state(name, 1, **borders)
-    return builder.compute(name, [state.at(row, column)], ONE.double(), before=[source], into=state)
+    return builder.compute(name, [state.at(row, column)], ONE, before=[source], into=state)
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 5), (1, 4), (4, 1)])
 def test_sums_by_recursion(height, width):
     x = draw_levels(2, 2, 1, height, width)
-    seen = 2.0 * x.double() - 1
+    seen = 2.0 * x - 1
 
     left = grey(height, width)
     value = summed(left, "left", left.image, 0, -1)
@@ -275,15 +318,15 @@ def test_sums_by_recursion(height, width):
 
 def test_states_have_borders():
     x = torch.ones(1, 1, 3, 4, dtype=torch.int64)
-    above, beside = torch.tensor([[10.0, 20, 30, 40]]).double(), torch.tensor([[100.0], [200], [300]])
+    above, beside = torch.tensor([[10.0, 20, 30, 40]]), torch.tensor([[100.0], [200], [300]])
     builder = grey(3, 4)
     value = summed(builder, "above", builder.image.at(-1, 0), -1, 0, above=above)
     expected = torch.tensor([0.0, 1, 2])[:, None] + above
     assert torch.equal(outputs_of(builder, value, x)[0, 0], expected)
 
     builder = grey(3, 4)
-    value = summed(builder, "beside", builder.image.at(-1, 0), 0, -1, beside=beside.double())
-    expected = beside.double() + torch.tensor([0.0, 1, 1])[:, None] * torch.arange(1.0, 5)
+    value = summed(builder, "beside", builder.image.at(-1, 0), 0, -1, beside=beside)
+    expected = beside + torch.tensor([0.0, 1, 1])[:, None] * torch.arange(1.0, 5)
     assert torch.equal(outputs_of(builder, value, x)[0, 0], expected)
 
 
@@ -295,8 +338,40 @@ def test_scans_that_read_scans_come_after_them():
     got = outputs_of(builder, both.at(-1, 0), x)
     steps = {i.name: (i.scan, i.step) for i in builder.build().phase(Phase.END)}
     assert steps == {"right": (-1, 1), "both": (1, 3)}
-    seen = 2.0 * x.double() - 1
+    seen = 2.0 * x - 1
     assert torch.equal(got, F.pad(seen.flip(3).cumsum(3).flip(3).cumsum(3), (0, 0, 1, -1)))
+
+
+FUNCTIONS = ["identity", "relu", "elu", "concat_elu", "gate", "glu"]
+
+
+def check_scan_of(function: str) -> None:
+    """A scan that is a function of its last result, the row above and the image, with something added."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    builder = grey(4, 5)
+    taken, given = CHANNELS[function]
+    state = builder.state("scan", 3 * given, above=random(3 * given, 5), beside=random(4, 3 * given))
+    added = builder.compute("added", [builder.image], random(3 * given, 1), function="relu")
+    builder.compute(
+        "scan", [builder.image, state.at(0, 1), state.at(-1, 0)], random(3 * taken, 1 + 6 * given) / 4,
+        random(3 * taken), after=[added], function=function, into=state,
+    )  # fmt: skip
+    logit = builder.compute("logit", [state.at(-1, 0)], random(1, 3 * given))
+    builder.draw(logit, "bernoulli")
+    program, x = builder.build(), draw_levels(2, 5, 1, 4, 5)
+    assert [i.scan for i in program.phase(Phase.END) if i.name == "scan"] == [-1]
+    native, plain = (teacher_forced(program, x, {}, e) for e in ("native", "interpreter"))
+    torch.testing.assert_close(native, plain, rtol=1e-5, atol=1e-5)
+    assert plain[:, :, 1:].std() > 0.1
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_function_can_be_scanned(function, isa):
+    check_scan_of(function)
 
 
 # ---- what is refused -------------------------------------------------------------------------------
@@ -351,6 +426,12 @@ def test_a_scan_of_finished_rows_is_one_instruction():
         (lambda b, s: b.build(), "the program reads channel 0 of s before it is written"),
         (lambda b, s: b.compute("a", bias=torch.ones(4), function="lstm"), "a: an lstm, and no other"),
         (lambda b, s: b.compute("a", bias=torch.ones(4), cell=s), "a: an lstm, and no other"),
+        (
+            lambda b, s: b.compute(
+                "a", bias=torch.ones(4), function="lstm", cell=s[:1].at(-1, 0), after=[b.image]
+            ),
+            "a: nothing can be added after an lstm",
+        ),
         (
             lambda b, s: b.compute("a", bias=torch.ones(4), function="lstm", cell=s[:1].at(-1, 0)),
             "a: an lstm writes into a state that its cell is in",
