@@ -15,6 +15,10 @@
 // outputs: [panel][channels of the taps, one tap after the other][outputs of the panel, padded to
 // kPixelPad].
 //
+// An lstm's outputs are the gates i, f, g, o of kPixelPad units, then those of the next kPixelPad, all
+// padded. Where an instruction reads its own results beside it, a row is a scan, column by column; scans
+// of one step are independent of one another.
+//
 // Every output is accumulated in the same order whatever the tile, so that the parameters of the draws
 // do not depend, bit for bit, on how images are tiled or on the number of threads.
 #pragma once
@@ -37,7 +41,7 @@ constexpr int kPixelPanel = 64;
 // The codes that genfast/sampling/packing.py writes.
 enum class PixelSource : int { computed, image, ones, map, vector };
 enum class PixelPhase : int { row, pixel, post, end, count };
-enum class PixelFunction : int { identity, relu, elu, concat_elu, gate, glu };
+enum class PixelFunction : int { identity, relu, elu, concat_elu, gate, glu, lstm };
 enum class PixelHead : int { bernoulli, categorical, logistic_mixture };
 
 struct PixelBuffer {
@@ -45,6 +49,9 @@ struct PixelBuffer {
   int level, depth, left, columns, right;
   int channels, padded;  // as the program has them, as memory has them
   int64_t offset;        // of the buffer, in floats an image
+  // What the rows above the image hold, (columns, padded), and rows outside of it, (height, padded); or
+  // null.
+  const float *above, *beside;
 };
 
 struct PixelTap {
@@ -57,12 +64,17 @@ struct PixelInstruction {
   PixelFunction function;
   PixelTap target;
   int level, outputs, row_parity, column_parity;  // parities: -1 for none
-  int taps, before, after, channels;              // channels: of all taps together
-  const PixelTap* operand;                        // taps, then before, then after; a draw's parameters
-  const float *weight, *bias;                     // bias may be null, weight where there are no taps
+  int scan, step;                 // 1 or -1: column by column on a row, beside other scans of the step
+  int cell_distance;              // of an lstm, from the target to the new cell state, in floats
+  int taps, before, after, cell;  // how many
+  int channels;                   // of all taps together
+  const PixelTap* operand;        // taps, before, after, cell; a draw's parameters
+  const float *weight, *bias;     // bias may be null, weight where there are no taps
   // A draw:
   PixelHead head;
   int first_colour, colours, first_output;
+
+  int operands() const { return taps + before + after + cell; }
 };
 
 struct PixelProgram {

@@ -111,6 +111,8 @@ class Program {
     return power;
   }
 
+  const float* address(int64_t place) const { return place < 0 ? nullptr : weights_ + place; }
+
   void read_buffers(Reader& in) {
     view_.buffers = in.number();
     for (int n = 0; n < view_.buffers; ++n) {
@@ -124,6 +126,8 @@ class Program {
       if (on_gpu()) b.depth = power_of_two(b.depth);
       b.offset = floats_;
       floats_ += int64_t{b.depth} * (b.left + b.columns + b.right) * b.padded;
+      b.above = address(in.next());
+      b.beside = address(in.next());
       if (b.source == PixelSource::image) view_.image = n;
       buffers_.push_back(b);
     }
@@ -149,11 +153,14 @@ class Program {
     PixelInstruction i{};
     i.function = in.kind<PixelFunction>();
     i.target = in.tap();
-    for (int* field : {&i.level, &i.outputs, &i.row_parity, &i.column_parity}) *field = in.number();
-    const int64_t weight = in.next(), bias = in.next();
+    for (int* field :
+         {&i.level, &i.outputs, &i.row_parity, &i.column_parity, &i.scan, &i.step, &i.cell_distance}) {
+      *field = in.number();
+    }
+    const int64_t weight = in.next();
     i.weight = weights_ + (weight < 0 ? 0 : weight);
-    i.bias = bias < 0 ? nullptr : weights_ + bias;
-    for (int* kind : {&i.taps, &i.before, &i.after}) {
+    i.bias = address(in.next());
+    for (int* kind : {&i.taps, &i.before, &i.after, &i.cell}) {
       *kind = in.number();
       for (int n = 0; n < *kind; ++n) {
         taps_.push_back(in.tap());

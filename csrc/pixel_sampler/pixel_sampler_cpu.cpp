@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "common/simd.h"
+#include "pixel_sampler/cell.h"
 #include "pixel_sampler/draw.h"
 #include "pixel_sampler/layout.h"
 #include "pixel_sampler/product.h"
@@ -15,14 +16,6 @@ namespace {
 GENFAST_INLINE Vec elu(Vec z) { return z > 0.0f ? z : minus_one(exp_parts(at_most(z, 0.0f))); }
 GENFAST_INLINE Vec glu(Vec a, Vec b) { return a / (1.0f + value(exp_parts(-b))); }
 
-// tanh(a) sigmoid(b) with one division, as in gated_cpu.cpp: u = e^{-2|a|}, v = e^{-b}.
-GENFAST_INLINE Vec gate(Vec a, Vec b) {
-  const Vec u1 = minus_one(exp_parts(-2.0f * abs(a)));
-  const Vec v = value(exp_parts(-b));
-  const Vec denominator = 2.0f + u1;
-  return copy_sign((0.0f - u1) / (denominator * v + denominator), a);
-}
-
 // Channels first .. last - 1 of those that an instruction's function takes, of each half where it takes
 // two of them together.
 struct Share {
@@ -34,24 +27,29 @@ bool takes_halves(PixelFunction function) {
   return function == PixelFunction::gate || function == PixelFunction::glu;
 }
 
+// Outputs that are not parted: a vector's, or those of a cell's gates that lie together.
+int part_of(const PixelInstruction& code) {
+  return code.function == PixelFunction::lstm ? kCellPart : kPixelPad;
+}
+
 // In how many parts an instruction can be shared out. In one only, if a vector that runs over the end of
 // a half would write what is another's.
 int64_t shareable_parts(const PixelInstruction& code) {
   const bool halves = takes_halves(code.function);
-  const int channels = halves ? code.outputs / 2 : code.outputs;
+  const int channels = halves ? code.outputs / 2 : code.outputs, part = part_of(code);
   const bool adjoining = halves || code.function == PixelFunction::concat_elu;
-  return adjoining && channels % kPixelPad ? 1 : (channels + kPixelPad - 1) / kPixelPad;
+  return adjoining && channels % kPixelPad ? 1 : (channels + part - 1) / part;
 }
 
 // A member's share of an instruction.
 Share share_of(const PixelInstruction& code, int64_t member, int64_t members) {
-  const int64_t parts = shareable_parts(code);
+  const int64_t parts = shareable_parts(code), part = part_of(code);
   if (members == 1 || parts == 1) {
     const int channels = takes_halves(code.function) ? code.outputs / 2 : code.outputs;
     return {0, member ? 0 : channels, true};
   }
-  return {static_cast<int>(parts * member / members) * kPixelPad,
-          static_cast<int>(parts * (member + 1) / members) * kPixelPad, false};
+  return {static_cast<int>(parts * member / members * part),
+          static_cast<int>(parts * (member + 1) / members * part), false};
 }
 
 // The vectors of a share. They may run over the end by less than a vector: into padding.
@@ -87,6 +85,7 @@ static void apply(PixelFunction function, const float* z, int outputs, const Sha
       return each_vector(share, [&](int i) { store(y + i, gate(load(z + i), load(z + half + i))); });
     case PixelFunction::glu:
       return each_vector(share, [&](int i) { store(y + i, glu(load(z + i), load(z + half + i))); });
+    case PixelFunction::lstm: break;  // it takes more
   }
 }
 
@@ -131,7 +130,14 @@ void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t
     } else {
       product(work, column, position, count, outputs, scratch, pitch);
       for (int n = 0; n < count; ++n, y += work.target_image) {
-        apply(code.function, scratch + n * pitch, code.outputs, share, y);
+        if (code.function == PixelFunction::lstm) {
+          const PixelOperand& cell = work.operand[code.operands() - 1];
+          lstm(scratch + n * pitch, share.first, share.last,
+               cell.base + column * cell.column + (position + n) * cell.image, y + code.cell_distance,
+               y);
+        } else {
+          apply(code.function, scratch + n * pitch, code.outputs, share, y);
+        }
         add_after(work, column, position + n, share, y);
       }
     }
@@ -183,6 +189,7 @@ struct Sampler {
   void start_row(int row) const {
     for (int n = 0; n < program.buffers; ++n) {
       const PixelBuffer& b = program.buffer[n];
+      fill_borders(b, row);
       if (b.source == PixelSource::ones) {
         for (int64_t k = 0; k < b.columns * tile.images; ++k) layout.at(b, row, 0)[k * b.padded] = 1.0f;
       } else if (b.source == PixelSource::map || (b.source == PixelSource::vector && row == 0)) {
@@ -200,13 +207,44 @@ struct Sampler {
     }
   }
 
+  void fill_borders(const PixelBuffer& b, int row) const {
+    const auto fill = [&](int of_row, int column, const float* from) {
+      for (int t = 0; t < tile.images; ++t) {
+        __builtin_memcpy(layout.at(b, of_row, column) + t * b.padded, from,
+                         sizeof(float) * static_cast<unsigned long>(b.padded));
+      }
+    };
+    for (int r = 1; b.above && row == 0 && r < b.depth; ++r) {
+      for (int c = 0; c < b.columns; ++c) fill(-r, c, b.above + int64_t{c} * b.padded);
+    }
+    if (!b.beside) return;
+    const float* beside = b.beside + int64_t{row} * b.padded;
+    for (int c = -b.left; c < 0; ++c) fill(row, c, beside);
+    for (int c = b.columns; c < b.columns + b.right; ++c) fill(row, c, beside);
+  }
+
   // ---- running ----
 
   void run(PixelPhase phase, int row) const {
-    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
-      run_row(layout.work(program.instruction[k], row, scratch.operands), tile.images, team,
-              scratch.floats);
+    const int last = program.first[int(phase) + 1];
+    for (int k = program.first[int(phase)]; k < last;) {
+      const int next = scans_end(program, k, last);
+      if (next == k) {
+        run_row(layout.work(program.instruction[k++], row, scratch.operands), tile.images, team,
+                scratch.floats);
+      } else {
+        for (int own = k + team.member; own < next; own += team.size) scan(own, row);
+        k = next;
+      }
       wait();
+    }
+  }
+
+  void scan(int k, int row) const {
+    const PixelWork work = layout.work(program.instruction[k], row, scratch.operands);
+    const int way = work.code->scan, begin = way > 0 ? 0 : work.columns - 1;
+    for (int q = begin; q >= 0 && q < work.columns; q += way) {
+      run_positions(work, q, 0, tile.images, share_of(*work.code, 0, 1), scratch.floats);
     }
   }
 
@@ -260,7 +298,7 @@ struct Sampler {
       const PixelInstruction& code = program.instruction[k];
       if (code.draw) continue;
       tile.works[k] = layout.work(code, row, operands);
-      operands += code.taps + code.before + code.after;
+      operands += code.operands();
     }
   }
 
@@ -303,7 +341,7 @@ struct Sampler {
     each_pixel_instruction(
         [&](const PixelWork& work, int column) {
           const PixelInstruction& code = *work.code;
-          meet_for(code, code.taps + code.before + code.after);
+          meet_for(code, code.operands());
           run_positions(work, column, 0, tile.images, share_of(code, team.member, team.size),
                         scratch.floats);
           scratch.written[code.target.buffer] = meetings;
@@ -328,7 +366,7 @@ struct Sampler {
         run_pixels_alone(row);
       }
       wait();
-      run(PixelPhase::end, row);
+      if (row + 1 < program.height) run(PixelPhase::end, row);  // only later rows read its results
     }
   }
 };

@@ -11,6 +11,7 @@
 //
 // fp32 throughout, each output summed in one order: as on the CPU, the parameters of the draws do not
 // depend on the batch.
+#include <algorithm>
 #include <memory>
 #include <numeric>
 #include <stdexcept>
@@ -19,6 +20,7 @@
 #include "common/cuda.h"
 #include "pixel_sampler/layout.h"
 #include "pixel_sampler/pixel_sampler.h"
+#include "pixel_sampler/scan_cuda.h"
 
 namespace genfast {
 namespace {
@@ -31,7 +33,7 @@ constexpr int kMaxOperands = 64;
 // A launch's own copy of an instruction and of where its operands are.
 struct Product {
   PixelFunction function;
-  int outputs, channels, taps, before, after;
+  int outputs, channels, taps, before, after, cell_distance;
   int positions, inner;  // inner: positions of a column
   const float *weight, *bias;
   float* target;
@@ -47,15 +49,9 @@ GENFAST_DEVICE int64_t offset(int64_t column_pitch, int64_t image_pitch, int pos
 
 // The packed weight of channel k (of all taps) for an output.
 GENFAST_DEVICE const float* weight_of(const Product& p, int k, int output) {
-  const int padded = (p.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
-  const int panel = output / kPixelPanel * kPixelPanel;
-  const int width = min(kPixelPanel, padded - panel);
-  return p.weight + static_cast<int64_t>(panel) * p.channels + static_cast<int64_t>(k) * width + output -
-         panel;
+  return first_weight(p.weight, p.channels, output) +
+         static_cast<int64_t>(k) * weight_pitch(p.outputs, output);
 }
-
-GENFAST_DEVICE float elu(float z) { return z > 0.0f ? z : expm1f(z); }
-GENFAST_DEVICE float sigmoid(float z) { return 1.0f / (1.0f + expf(-z)); }
 
 GENFAST_DEVICE float bias_and_before(const Product& p, int position, int output, float sum) {
   if (p.bias) sum += p.bias[output];
@@ -74,11 +70,18 @@ GENFAST_DEVICE void write(const Product& p, int position, int channel, float y) 
   p.target[offset(p.target_column, p.target_image, position, p.inner) + channel] = y;
 }
 
-// A block computes kTile outputs at kTile positions; of a function of two halves, those outputs of both.
+// The output that is part `part` of what a function with kParts parts takes together.
+template <int kParts>
+GENFAST_DEVICE int output_of(const Product& p, int part, int channel) {
+  return kParts == 4 ? gate_output(part, channel) : part * (p.outputs / kParts) + channel;
+}
+
+// A block computes kTile outputs at kTile positions; of a function of two halves or four gates, those of
+// all of them.
 template <int kParts>
 __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   SHARED(float[kTile][kTile + 1], x);
-  SHARED(float[2][kTile][kTile], w);
+  SHARED(float[kParts][kTile][kTile], w);
   const int lane = threadIdx.x % kTile, group = threadIdx.x / kTile;
   const int first = blockIdx.x * kTile;
   const int half = p.outputs / kParts, output = blockIdx.y * kTile + lane;
@@ -98,7 +101,8 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
         x[n][lane] = live ? o.base[offset(o.column, o.image, first + n, p.inner) + k0 + lane] : 0.0f;
         for (int part = 0; part < kParts; ++part) {
           const bool there = n < left && output < half;
-          w[part][n][lane] = there ? *weight_of(p, done + k0 + n, part * half + output) : 0.0f;
+          w[part][n][lane] =
+              there ? *weight_of(p, done + k0 + n, output_of<kParts>(p, part, output)) : 0.0f;
         }
       }
       __syncthreads();
@@ -119,10 +123,18 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   for (int e = 0; e < kEach; ++e) {
     const int position = first + group * kEach + e;
     if (position >= p.positions) break;
-    const float z = bias_and_before(p, position, output, sum[0][e]);
-    if constexpr (kParts == 2) {
-      const float b = bias_and_before(p, position, half + output, sum[1][e]);
-      write(p, position, output, (p.function == PixelFunction::gate ? tanhf(z) : z) * sigmoid(b));
+    const auto part = [&](int n) {
+      return bias_and_before(p, position, output_of<kParts>(p, n, output), sum[n][e]);
+    };
+    const float z = part(0);
+    if constexpr (kParts == 4) {
+      const PixelOperand& o = p.operand[p.taps + p.before + p.after];
+      const float cell = o.base[offset(o.column, o.image, position, p.inner) + output];
+      const float next = next_cell(z, part(1), part(2), cell);
+      write(p, position, p.cell_distance + output, next);
+      write(p, position, output, sigmoid(part(3)) * tanhf(next));
+    } else if constexpr (kParts == 2) {
+      write(p, position, output, (p.function == PixelFunction::gate ? tanhf(z) : z) * sigmoid(part(1)));
     } else if (p.function == PixelFunction::concat_elu) {
       write(p, position, output, elu(z));
       write(p, position, p.outputs + output, elu(-z));
@@ -139,17 +151,23 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
 __global__ void pixel_set_row_kernel(int* row, int value) { *row = value; }
 __global__ void pixel_next_row_kernel(int* row) { ++*row; }
 
-// Fills a row of what is known beforehand: source (N, rows, columns, channels), null for ones; `row`
-// null for row 0.
+// What is known beforehand, with the distances from one image, row and column to the next; null for
+// ones.
+struct Input {
+  const float* source;
+  int64_t image, row, column;
+};
+
+// Fills columns of a row; `row` null for row 0.
 __global__ void __launch_bounds__(kThreads)
-    pixel_input_kernel(const float* source, float* target, int64_t images, int rows, const int* row,
-                       int columns, int channels, int padded) {
+    pixel_input_kernel(Input in, float* target, int64_t images, const int* row, int columns,
+                       int channels, int padded) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t position = i / channels, channel = i - position * channels;
   if (position >= columns * images) return;
   const int64_t column = position / images, image = position - column * images;
-  const int64_t from = ((image * rows + (row ? *row : 0)) * columns + column) * channels + channel;
-  target[position * padded + channel] = source ? source[from] : 1.0f;
+  const int64_t from = image * in.image + (row ? *row : 0) * in.row + column * in.column + channel;
+  target[position * padded + channel] = in.source ? in.source[from] : 1.0f;
 }
 
 // ---- draws ---------------------------------------------------------------------------------------
@@ -271,7 +289,7 @@ struct Row {
   // Columns column .. column + columns - 1 of a work.
   void launch(const PixelWork& work, int64_t column, int64_t columns) const {
     const PixelInstruction& code = *work.code;
-    const int operands = code.taps + code.before + code.after;
+    const int operands = code.operands();
     if (columns < 1) return;
     if (operands > kMaxOperands) {
       throw std::invalid_argument("an instruction reads more than " + std::to_string(kMaxOperands) +
@@ -281,6 +299,7 @@ struct Row {
     p.function = code.function;
     p.outputs = code.outputs, p.channels = code.channels;
     p.taps = code.taps, p.before = code.before, p.after = code.after;
+    p.cell_distance = code.cell_distance;
     p.positions = static_cast<int>(columns * layout.images), p.inner = static_cast<int>(layout.images);
     p.weight = code.weight, p.bias = code.bias;
     p.target = work.target + column * work.target_column;
@@ -291,8 +310,47 @@ struct Row {
       p.size[k] = code.operand[k].channels;
     }
     const bool halves = code.function == PixelFunction::gate || code.function == PixelFunction::glu;
-    const dim3 grid(blocks(p.positions, kTile), blocks(code.outputs / (halves ? 2 : 1), kTile));
-    out.launch(halves ? pixel_compute_kernel<2> : pixel_compute_kernel<1>, grid, kThreads, 0, p);
+    const int parts = code.function == PixelFunction::lstm ? 4 : halves ? 2 : 1;
+    const dim3 grid(blocks(p.positions, kTile), blocks(code.outputs / parts, kTile));
+    out.launch(parts == 4   ? pixel_compute_kernel<4>
+               : parts == 2 ? pixel_compute_kernel<2>
+                            : pixel_compute_kernel<1>,
+               grid, kThreads, 0, p);
+  }
+
+  // Instructions first .. last - 1, scans that are independent of one another.
+  void scan(int first, int last, std::vector<PixelOperand>& operands) const {
+    for (int k = first; k < last;) {
+      Scans scans;
+      unsigned count = 0;
+      size_t memory = 0;
+      for (; count < kScansAtOnce && k < last; ++count, ++k) {
+        scans.scan[count] = scan_of(layout.work(program.instruction[k], row, operands.data()));
+        memory = std::max(memory, scan_memory(scans.scan[count]));
+      }
+      out.launch(pixel_scan_kernel, dim3(blocks(layout.images, kScanImages), count), kScanThreads,
+                 memory, scans, layout.images);
+    }
+  }
+
+  void input(const Input& in, float* target, const int* of_row, int columns, int channels,
+             int padded) const {
+    if (columns < 1) return;
+    out.launch(pixel_input_kernel, blocks(layout.images * columns * channels, kThreads), kThreads, 0, in,
+               target, layout.images, of_row, columns, channels, padded);
+  }
+
+  // What buffers hold above the image (once) and beside it (in each row).
+  void borders(const PixelBuffer& b, bool once) const {
+    if (once && b.above) {
+      for (int r = 1; r < b.depth; ++r) {
+        input({b.above, 0, 0, b.padded}, layout.at(b, -r, 0), nullptr, b.columns, b.padded, b.padded);
+      }
+    } else if (!once && b.beside) {
+      const Input beside = {b.beside, 0, b.padded, 0};
+      input(beside, layout.at(b, row, -b.left), number, b.left, b.padded, b.padded);
+      input(beside, layout.at(b, row, b.columns), number, b.right, b.padded, b.padded);
+    }
   }
 
   // What is known beforehand, of each row or (vectors) once for all.
@@ -300,19 +358,27 @@ struct Row {
     for (int n = 0; n < program.buffers; ++n) {
       const PixelBuffer& b = program.buffer[n];
       const bool vector = b.source == PixelSource::vector;
+      borders(b, once);
       if (b.source == PixelSource::computed || b.source == PixelSource::image || vector != once)
         continue;
-      const float* source = b.source == PixelSource::ones ? nullptr : batch.inputs[n];
-      out.launch(pixel_input_kernel, blocks(layout.images * b.columns * b.channels, kThreads), kThreads,
-                 0, source, layout.at(b, row, 0), layout.images, vector ? 1 : program.height,
-                 vector ? nullptr : number, b.columns, b.channels, b.padded);
+      const int64_t pitch = int64_t{b.columns} * b.channels;
+      const Input in = {b.source == PixelSource::ones ? nullptr : batch.inputs[n],
+                        vector ? pitch : pitch * program.height, pitch, b.channels};
+      input(in, layout.at(b, row, 0), vector ? nullptr : number, b.columns, b.channels, b.padded);
     }
   }
 
   void compute(PixelPhase phase, std::vector<PixelOperand>& operands) const {
-    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
-      const PixelWork work = layout.work(program.instruction[k], row, operands.data());
-      launch(work, 0, work.columns);
+    const int last = program.first[int(phase) + 1];
+    for (int k = program.first[int(phase)]; k < last;) {
+      const int next = scans_end(program, k, last);
+      if (next > k) {
+        scan(k, next, operands);
+        k = next;
+      } else {
+        const PixelWork work = layout.work(program.instruction[k++], row, operands.data());
+        launch(work, 0, work.columns);
+      }
     }
   }
 
@@ -347,7 +413,7 @@ struct Row {
       const PixelInstruction& code = program.instruction[k];
       if (code.draw) continue;
       works[static_cast<size_t>(k)] = layout.work(code, row, own);
-      own += code.taps + code.before + code.after;
+      own += code.operands();
     }
     for (int column = 0; column < program.width; ++column) {
       for (int k = first; k < last; ++k) {
@@ -367,7 +433,7 @@ struct Row {
     inputs(false);
     compute(PixelPhase::row, operands);
     pixels(operands);
-    compute(PixelPhase::end, operands);
+    if (row + 1 < program.height) compute(PixelPhase::end, operands);  // only later rows read it
     out.launch(pixel_next_row_kernel, 1, 1, 0, number);
   }
 };

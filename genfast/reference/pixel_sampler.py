@@ -40,6 +40,12 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def _lstm(z: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = z.chunk(4, -1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
 class PixelInterpreter:
     """Samples images row by row, in the dtype and on the device of the program's weights.
 
@@ -74,13 +80,18 @@ class PixelInterpreter:
         self.state = [self._memory(buffer) for buffer in program.buffers]
 
     def _memory(self, buffer: Any) -> Tensor:
-        """Of a map: its last `depth` rows with zeros around them, (depth, columns, N, channels)."""
+        """Of a map: its last `depth` rows with zeros around them, (depth, columns, N, channels).
+
+        Before the first row those are the rows above the image.
+        """
         if buffer.source == "vector":
             vector: Tensor = self.inputs[buffer.name][None]
             return vector
         columns = buffer.left + self.program.columns(buffer.level) + buffer.right
-        zeros: Tensor = self.scaled.new_zeros(buffer.depth, columns, len(self.x), buffer.channels)
-        return zeros
+        rows: Tensor = self.scaled.new_zeros(buffer.depth, columns, len(self.x), buffer.channels)
+        if buffer.above is not None:
+            rows[:, buffer.left :][:, : buffer.above.shape[1]] = buffer.above.t()[:, None]
+        return rows
 
     def run(self, first: int, last: int) -> None:
         """Samples the rows first .. last - 1; rows are sampled in their order, each once."""
@@ -93,7 +104,7 @@ class PixelInterpreter:
         self._start_row(row)
         uniforms = self.uniforms(row)
         for instruction in before:
-            self._compute(instruction, row, None)
+            self._compute_row(instruction, row)
         for column in range(self.program.image_shape[2]):
             for instruction in pixel:
                 if hasattr(instruction, "head"):
@@ -102,17 +113,30 @@ class PixelInterpreter:
                     self._compute(instruction, row, column)
             for instruction in after:
                 self._compute(instruction, row, column)
-        for instruction in end:
-            self._compute(instruction, row, None)
+        if row + 1 < self.program.image_shape[1]:  # only later rows read what runs at the end of a row
+            for instruction in end:
+                self._compute_row(instruction, row)
 
     def _start_row(self, row: int) -> None:
         """Fills the row of what is known beforehand."""
         for buffer, memory in zip(self.program.buffers, self.state, strict=True):
+            if buffer.beside is not None:
+                whole = memory[row % buffer.depth]
+                for outside in (whole[: buffer.left], whole[len(whole) - buffer.right :]):
+                    outside.copy_(buffer.beside[row])
             inside = memory[row % buffer.depth, buffer.left :][: self.program.image_shape[2]]
             if buffer.source == "ones":
                 inside.fill_(1)
             elif buffer.source == "map":
                 inside.copy_(self.inputs[buffer.name][:, :, row].permute(2, 0, 1))
+
+    def _compute_row(self, instruction: Any, row: int) -> None:
+        """Runs an instruction on a row: at all columns at once, or one after the other."""
+        if not instruction.scan:
+            self._compute(instruction, row, None)
+            return
+        for column in range(self.program.image_shape[2])[:: instruction.scan]:
+            self._compute(instruction, row, column)
 
     def _compute(self, instruction: Any, row: int, column: int | None) -> None:
         """Runs an instruction at a pixel, or at all columns of a row; nothing if its level has none."""
@@ -139,7 +163,12 @@ class PixelInterpreter:
             taps = [read(tap) for tap in instruction.taps]
             z = F.linear(taps[0] if len(taps) == 1 else torch.cat(taps, -1), instruction.weight, z)
         z = _sum(z, [read(tap) for tap in instruction.before])
-        y = _sum(FUNCTIONS[instruction.function](z), [read(tap) for tap in instruction.after])
+        if instruction.cell is None:
+            y = FUNCTIONS[instruction.function](z)
+        else:
+            y, cell = _lstm(z, read(instruction.cell))
+            self._columns(instruction.cell.here(), i, j, step, count).copy_(cell)
+        y = _sum(y, [read(tap) for tap in instruction.after])
         self._columns(instruction.target, i, j, step, count).copy_(y)
 
     def _read(self, tap: Any, level: int, i: int, j: int, step: int, count: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -24,7 +25,8 @@ class ProgramBuilder:
     """Collects the instructions of a pixel program.
 
     Every method returns a `Tap` on what it made, ready to be read by later instructions. Nothing may be
-    read before it is written. `build` derives the phases and proves that the program is causal.
+    read before it is written, but a `state` at other positions. `build` derives the phases and proves
+    that the program is causal.
 
     Args:
         image_shape: (C, H, W).
@@ -47,6 +49,7 @@ class ProgramBuilder:
         self._buffers: list[Buffer] = []
         self._instructions: list[Compute | Draw] = []
         self._written: dict[int, list[Compute]] = {}
+        self._states: set[int] = set()
         self.image = self._add("image", image_shape[0], 0, "image")
 
     def ones(self) -> Tap:
@@ -64,6 +67,30 @@ class ProgramBuilder:
     def buffer(self, name: str, channels: int, level: int = 0) -> Tap:
         """A buffer for `compute` to write into, where several instructions share one."""
         return self._add(name, channels, level, "computed")
+
+    def state(
+        self,
+        name: str,
+        channels: int,
+        *,
+        above: Tensor | None = None,
+        beside: Tensor | None = None,
+    ) -> Tap:
+        """A buffer whose instructions read what they themselves have written at earlier positions.
+
+        Args:
+            above: (channels,) or (channels, W), what the rows above the image hold; 0 if None.
+            beside: (channels,) or (H, channels), what rows hold outside the image on both sides.
+        """
+        _, height, width = self.image_shape
+        state = self._add(name, channels, 0, "computed")
+        self._states.add(state.buffer)
+        self._buffers[-1] = replace(
+            self._buffers[-1],
+            above=None if above is None else _border(f"{name}: above", above, (channels, width), 1),
+            beside=None if beside is None else _border(f"{name}: beside", beside, (height, channels), 0),
+        )
+        return state
 
     def _add(self, name: str, channels: int, level: int, source: Source) -> Tap:
         if channels < 1:
@@ -88,6 +115,7 @@ class ProgramBuilder:
         into: Tap | None = None,
         level: int = 0,
         parity: tuple[int, int] | None = None,
+        cell: Tap | None = None,
     ) -> Tap:
         """function(weight . taps + bias + sum of before) + sum of after, as a new buffer.
 
@@ -102,6 +130,8 @@ class ProgramBuilder:
             into: the channels to write instead of a new buffer's.
             level: of the new buffer.
             parity: of the rows and columns to write; the instruction may read the next coarser level.
+            cell: of an "lstm": channels of the state that `into` belongs to, moved to where the cell
+                state is read; the new one is written there, unmoved.
 
         Raises:
             ValueError: channels that do not fit, rows below, levels out of reach, or something read
@@ -119,11 +149,14 @@ class ProgramBuilder:
             sizes = [target.channels, *(t.channels for t in after)]
             raise ValueError(f"{name}: gives {channels} channels, but target and after have {sizes}")
         made = Compute(
-            name, target, tuple(taps), weight, bias, tuple(before), tuple(after), function, parity
-        )
+            name, target, tuple(taps), weight, bias, tuple(before), tuple(after), function, parity,
+            cell=cell,
+        )  # fmt: skip
+        self._check_cell(made)
         for tap in made.operands:
             self._check_operand(made, tap)
-        self._check_target(made)
+        for tap in made.targets:
+            self._check_target(made, tap)
         self._instructions.append(made)
         self._written.setdefault(target.buffer, []).append(made)
         return target
@@ -167,7 +200,10 @@ class ProgramBuilder:
         drawn = sum(d.colours for d in draws)
         if drawn != self.image_shape[0]:
             raise ValueError(f"{drawn} colours are drawn, but the image has {self.image_shape[0]}")
-        schedule = Schedule(self._buffers, self._instructions)
+        for number in self._states:
+            whole = Tap(number, 0, self._buffers[number].channels)
+            self._check_covered("the program", whole)
+        schedule = Schedule(self._buffers, self._instructions, self._states, self.image_shape[1])
         if split:
             schedule.split()
         return Program(
@@ -192,27 +228,57 @@ class ProgramBuilder:
                 f"{made.name} on level {own} reads {source.name} on level {source.level}: it can "
                 f"read the next coarser one, and needs a parity for that"
             )
-        self._check_covered(made.name, tap)
+        if tap.buffer not in self._states or not (tap.row or tap.column):
+            self._check_covered(made.name, tap)
 
     def _check_covered(self, name: str, tap: Tap) -> None:
         source = self._buffers[tap.buffer]
         if source.source != "computed":
             return
-        written = (m.target for m in self._written.get(tap.buffer, ()))
+        written = (t for m in self._written.get(tap.buffer, ()) for t in m.targets)
         covered = {channel for t in written for channel in range(t.start, t.stop)}
         missing = sorted(set(range(tap.start, tap.stop)) - covered)
         if missing:
             raise ValueError(f"{name} reads channel {missing[0]} of {source.name} before it is written")
 
-    def _check_target(self, made: Compute) -> None:
-        target = made.target
+    def _check_cell(self, made: Compute) -> None:
+        cell, target = made.cell, made.target
+        if (made.function == "lstm") != (cell is not None):
+            raise ValueError(f"{made.name}: an lstm, and no other function, needs a cell")
+        if cell is None:
+            return
+        if made.after:
+            raise ValueError(
+                f"{made.name}: nothing can be added after an lstm, which reads what it gives"
+            )
+        if cell.buffer != target.buffer or target.buffer not in self._states or made.parity is not None:
+            raise ValueError(f"{made.name}: an lstm writes into a state that its cell is in, no parity")
+        apart = cell.start >= target.stop or cell.stop <= target.start
+        if cell.channels != target.channels or not apart:
+            raise ValueError(
+                f"{made.name}: the cell needs {target.channels} channels apart from the target's, "
+                f"got {cell.start} to {cell.stop - 1} beside {target.start} to {target.stop - 1}"
+            )
+
+    def _check_target(self, made: Compute, target: Tap) -> None:
         if target.row or target.column or self._buffers[target.buffer].source != "computed":
             raise ValueError(f"{made.name}: into must be an unmoved tap on a buffer made by `buffer`")
         for other in self._written.get(target.buffer, ()):
-            apart = target.stop <= other.target.start or other.target.stop <= target.start
+            apart = all(target.stop <= t.start or t.stop <= target.start for t in other.targets)
             by_parity = target == other.target and None not in (made.parity, other.parity)
             if not apart and not (by_parity and made.parity != other.parity):
                 raise ValueError(f"{made.name} writes what {other.name} has written")
+
+
+def _border(what: str, values: Tensor, shape: tuple[int, int], repeated: int) -> Tensor:
+    """Values of a given shape, or of its other dimension than `repeated` alone."""
+    if tuple(values.shape) == (shape[1 - repeated],):
+        return values.unsqueeze(repeated).expand(shape)
+    if tuple(values.shape) != shape:
+        raise ValueError(
+            f"{what} must have shape {shape} or {(shape[1 - repeated],)}, got {tuple(values.shape)}"
+        )
+    return values
 
 
 def _outputs(

@@ -117,12 +117,13 @@ class PixelSampler:
             threads = torch.get_num_threads()
             tiles = min(len(x), threads)
             a_tile = len(x) // tiles
-            shared = self.program.row_products * a_tile >= _SHARED_PRODUCTS
+            share_pixels = self.program.pixel_products * a_tile >= _SHARED_PIXEL_PRODUCTS
+            shared = share_pixels or self.program.row_products * a_tile >= _SHARED_PRODUCTS
             return self._native.start(
                 x, known, inputs=self._in_memory(inputs), outputs=outputs,
                 seed=seed, start=start, temperature=temperature,
                 tiles=tiles, threads=threads if shared else tiles,
-                share_pixels=self.program.pixel_products * a_tile >= _SHARED_PIXEL_PRODUCTS,
+                share_pixels=share_pixels,
             )  # fmt: skip
         width = self.program.image_shape[2]
         numbers = torch.arange(start, start + len(x), device=x.device)

@@ -1,4 +1,4 @@
-"""Convolutions as instructions of a pixel program."""
+"""Convolutions and recurrent layers as instructions of a pixel program."""
 
 from __future__ import annotations
 
@@ -112,6 +112,10 @@ def masked_convolution(
     colours: int = 1,
     function: Function = "identity",
     before: Tap | None = None,
+    plus: Sequence[Tap] = (),
+    also: Sequence[tuple[Tap, Tensor]] = (),
+    cell: Tap | None = None,
+    into: Tap | None = None,
 ) -> Tap:
     """`genfast.ops.masked_conv2d` and a function on it, colour by colour.
 
@@ -122,11 +126,14 @@ def masked_convolution(
         weight: (O, I, kh, kw), odd sizes; taps on the rows below, to the right and to later colours are
             left out, whatever they hold.
         before: O channels in `colour_order`, added before the function.
+        plus: what is added to x before the convolution.
+        also: further taps with weights (O, channels), added to the product; not masked.
+        cell, into: of `ProgramBuilder.compute`, for all colours.
     """
     parts, _ = CHANNELS[function]
     inputs, outputs = weight.shape[1], weight.shape[0] // parts
     kh, kw = weight.shape[2] // 2, weight.shape[3] // 2
-    target = builder.buffer(name, outputs, builder.level(x))
+    target = into or builder.buffer(name, outputs, builder.level(x))
     order = colour_order(weight.shape[0], colours, parts).to(weight.device)
     for colour in range(colours):
         first, last = (
@@ -135,17 +142,116 @@ def masked_convolution(
         )
         rows = order[parts * first : parts * last]
         seen = first_channel(colour + (mask_type == "B"), inputs, colours)
-        taps, matrix = _taps(x, weight[rows], kh, kw, seen_at_centre=seen)
+        taps = [tap for tap, _ in also]
+        entries = [matrix[rows] for _, matrix in also]
+        for source in (x, *plus):
+            more, matrix = _taps(source, weight[rows], kh, kw, seen_at_centre=seen)
+            taps += more
+            entries += [] if matrix is None else [matrix]
         builder.compute(
             name if colours == 1 else f"{name}, colour {colour}",
             taps,
-            matrix,
+            torch.cat(entries, 1) if entries else None,
             None if bias is None else bias[rows],
             before=() if before is None else (before[parts * first : parts * last],),
             function=function,
+            cell=None if cell is None else cell[first:last],
             into=target[first:last],
         )
     return target
+
+
+def row_lstm(
+    builder: ProgramBuilder,
+    name: str,
+    x: Tap,
+    input_weight: Tensor,
+    input_bias: Tensor | None,
+    weight: Tensor,
+    h0: Tensor | None = None,
+    c0: Tensor | None = None,
+    *,
+    mask_type: str = "B",
+    colours: int = 1,
+) -> Tap:
+    """`genfast.ops.row_lstm` of `masked_conv2d(x, input_weight, input_bias, out_splits=4)`.
+
+    Args:
+        input_weight, input_bias: (4h, I, kh, kw) and (4h,), gates in the order i, f, g, o.
+        weight: (4h, h, 3), of the hidden state one row up, a column to the left, here, to the right.
+        h0, c0: (h,) or (h, W), the states above the image; both or none.
+
+    Returns:
+        The hidden state, h channels, colour by colour.
+    """
+    hidden = weight.shape[1]
+    state = builder.state(name, 2 * hidden, above=_both(name, h0, c0, 0))
+    h, c = state[:hidden], state[hidden:]
+    return masked_convolution(
+        builder, name, x, input_weight, input_bias,
+        mask_type=mask_type, colours=colours, function="lstm", cell=c.at(-1, 0), into=h,
+        also=[(h.at(-1, column), weight[:, :, 1 + column]) for column in (-1, 0, 1)],
+    )  # fmt: skip
+
+
+def diagonal_lstm(
+    builder: ProgramBuilder,
+    name: str,
+    x: Tap,
+    input_weight: Tensor,
+    input_bias: Tensor | None,
+    weight: Tensor,
+    h0: Tensor | None = None,
+    c0: Tensor | None = None,
+    *,
+    reverse: bool = False,
+    mask_type: str = "B",
+    colours: int = 1,
+) -> Tap:
+    """`genfast.ops.diagonal_lstm` of `masked_conv2d(x, input_weight, input_bias, out_splits=4)`.
+
+    Reversed it is a scan of the whole row, known once the row is complete: read it one row up. All
+    colours are one instruction then, in which what the mask forbids is multiplied by 0.
+
+    Args:
+        input_weight, input_bias: (4h, I, kh, kw) and (4h,), gates in the order i, f, g, o.
+        weight: (4h, h, 2), of the hidden state one row up, and of that on the left (reversed: right).
+        h0, c0: (h,) or (H, h), the states beside the image; both or none.
+
+    Returns:
+        The hidden state, h channels, colour by colour.
+    """
+    hidden = weight.shape[1]
+    state = builder.state(name, 2 * hidden, beside=_both(name, h0, c0, -1))
+    h, c = state[:hidden], state[hidden:]
+    if reverse:
+        input_weight = _centre_masked(input_weight, hidden, mask_type, colours)
+        mask_type, colours = "B", 1
+    beside = 1 if reverse else -1
+    return masked_convolution(
+        builder, name, x, input_weight, input_bias,
+        mask_type=mask_type, colours=colours, function="lstm", cell=c.at(0, beside), into=h,
+        also=[(h.at(-1, 0), weight[:, :, 0]), (h.at(0, beside), weight[:, :, 1])],
+    )  # fmt: skip
+
+
+def _centre_masked(weight: Tensor, outputs: int, mask_type: str, colours: int) -> Tensor:
+    """The kernel with 0 where the colours forbid; their map restarts every `outputs` outputs."""
+    gates, channels = (torch.arange(n, device=weight.device) for n in weight.shape[:2])
+    own, other = gates % outputs * colours // outputs, channels * colours // len(channels)
+    forbidden = other >= own[:, None] + (mask_type == "B")
+    kh, kw = weight.shape[2] // 2, weight.shape[3] // 2
+    masked = weight.clone()
+    masked[:, :, kh, kw] = masked[:, :, kh, kw].masked_fill(forbidden, 0)
+    return masked
+
+
+def _both(name: str, h0: Tensor | None, c0: Tensor | None, channels: int) -> Tensor | None:
+    if (h0 is None) != (c0 is None):
+        raise ValueError(f"{name}: h0 and c0 go together")
+    if h0 is None or c0 is None:
+        return None
+    return torch.cat([h0, c0], channels)
 
 
 def colour_order(channels: int, colours: int, parts: int) -> Tensor:

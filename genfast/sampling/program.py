@@ -6,8 +6,9 @@ A program computes the channels of buffers, each a map over the positions of a l
     Compute   target = function(weight . taps + bias + sum of before) + sum of after
     Draw      colours of the image = a draw from the distribution whose parameters are `parameters`
 
-A tap reads channels of a buffer a few rows and columns away; outside the map it reads 0. When an
-instruction runs (its phase) follows from what it reads; docs/pixel-sampler.md tells how.
+A tap reads channels of a buffer a few rows and columns away; outside the map it reads 0, or the borders
+of the buffer. When an instruction runs (its phase) follows from what it reads; docs/pixel-sampler.md
+tells how.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 
 from torch import Tensor
 
-Function = Literal["identity", "relu", "elu", "concat_elu", "gate", "glu"]
+Function = Literal["identity", "relu", "elu", "concat_elu", "gate", "glu", "lstm"]
 Head = Literal["bernoulli", "categorical", "logistic_mixture"]
 Source = Literal["computed", "image", "ones", "map", "vector"]
 
@@ -30,6 +31,7 @@ CHANNELS: dict[Function, tuple[int, int]] = {
     "concat_elu": (1, 2),  # elu(z), elu(-z)
     "gate": (2, 1),  # z = (a, b): tanh(a) sigmoid(b)
     "glu": (2, 1),  # z = (a, b): a sigmoid(b)
+    "lstm": (4, 1),  # z = (i, f, g, o): sigmoid(o) tanh(c), c = sigmoid(f) cell + sigmoid(i) tanh(g)
 }
 
 
@@ -76,6 +78,10 @@ class Tap:
         """The tap, moved."""
         return replace(self, row=self.row + row, column=self.column + column)
 
+    def here(self) -> Tap:
+        """The tap, not moved."""
+        return replace(self, row=0, column=0)
+
     def __getitem__(self, channels: slice) -> Tap:
         """Some of its channels: tap[4:8]."""
         start, stop, step = channels.indices(self.channels)
@@ -91,6 +97,9 @@ class Buffer:
     source: "computed" by instructions; the "image"; 1 inside and 0 outside it ("ones"); or known
     beforehand: a "map" over the image or a "vector" for each image. The builder derives how many rows
     back (`depth` - 1) and how many columns beyond the edges anything reads.
+
+    above: (channels, W), what the rows above the image hold; beside: (H, channels), what a row holds
+    outside the image on either side. 0 if None.
     """
 
     name: str
@@ -100,6 +109,8 @@ class Buffer:
     depth: int = 1
     left: int = 0
     right: int = 0
+    above: Tensor | None = field(default=None, compare=False)
+    beside: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,12 @@ class Compute:
 
     weight: (outputs, total channels of the taps), or None without taps; bias: (outputs,) or None.
     parity: runs only at rows i and columns j of its level with i % 2, j % 2 equal to it.
+    cell: of an "lstm", where it reads the cell state of an earlier position. The new one goes into the
+    same channels of the same buffer, the target's, at its own position.
+    scan: the order of columns where a whole row is computed: 0 for all at once, 1 from left to right, -1
+    from right to left, because the instruction reads its own results beside it.
+    step: inside a phase instructions run by step; at pixels a step ends with its draw, and in a phase of
+    whole rows those of a step either all are scans, independent of one another, or none is.
     """
 
     name: str
@@ -121,6 +138,8 @@ class Compute:
     parity: tuple[int, int] | None
     phase: Phase = Phase.END
     step: int = 0
+    cell: Tap | None = None
+    scan: int = 0
 
     @property
     def outputs(self) -> int:
@@ -130,7 +149,12 @@ class Compute:
 
     @property
     def operands(self) -> tuple[Tap, ...]:
-        return self.taps + self.before + self.after
+        return self.taps + self.before + self.after + (() if self.cell is None else (self.cell,))
+
+    @property
+    def targets(self) -> tuple[Tap, ...]:
+        """Everything that it writes."""
+        return (self.target,) if self.cell is None else (self.target, self.cell.here())
 
 
 @dataclass(frozen=True)
@@ -156,8 +180,8 @@ class Program:
     """A causal model as instructions; see `ProgramBuilder`.
 
     image_shape: (C, H, W). draws: uniforms that a pixel takes. lag: how many pixels the row below has
-    to stay behind when rows run side by side (the wavefront). outputs: channels of all the parameters
-    that draws read, one draw's after the other's.
+    to stay behind when rows run side by side (the wavefront), infinity if it needs the whole row above.
+    outputs: channels of all the parameters that draws read, one draw's after the other's.
 
     >>> import genfast
     >>> program = genfast.models.GatedPixelCNN((3, 8, 8), levels=4, channels=6).pixel_program()
@@ -170,7 +194,9 @@ class Program:
     buffers: tuple[Buffer, ...]
     instructions: tuple[Compute | Draw, ...]  # those of a phase in the order in which they run
     lag: float
-    reaches: tuple[dict[int, int], ...] = field(repr=False)  # of each draw's parameters; see schedule.py
+    reaches: tuple[dict[int, float], ...] = field(
+        repr=False
+    )  # of the draws' parameters; see schedule.py
 
     def phase(self, phase: Phase) -> tuple[Compute | Draw, ...]:
         """The instructions of a phase in the order in which they run."""
@@ -217,7 +243,9 @@ class Program:
     @property
     def weights(self) -> list[Tensor]:
         computes = (i for i in self.instructions if isinstance(i, Compute))
-        return [w for i in computes for w in (i.weight, i.bias) if w is not None]
+        used = [w for i in computes for w in (i.weight, i.bias)]
+        borders = [w for b in self.buffers for w in (b.above, b.beside)]
+        return [w for w in used + borders if w is not None]
 
     def columns(self, level: int) -> int:
         """Columns of a level's maps."""
