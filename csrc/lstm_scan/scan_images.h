@@ -66,6 +66,13 @@ GENFAST_INLINE void transpose_block(Vec* rows) {
 }
 #endif
 
+// `count` elements of a vector, zeros in the others.
+template <class T>
+static VectorFor<Arithmetic<T>> load_part(const T* from, int64_t stride, int64_t count) {
+  alignas(64) Arithmetic<T> buffer[kLanesOf<Arithmetic<T>>] = {};
+  return load(count ? read_block(from, stride, count, buffer) : buffer);
+}
+
 // A row of pixels, `channels` of each, into target (a pixel every `pitch`), zeros up to `padded`
 // channels.
 template <class T>
@@ -93,10 +100,11 @@ static void read_row(const T* source, int64_t channel, int64_t column, int64_t c
       const int64_t first = c + n <= width || width < n ? c : width - n;
       const int64_t count = width - first < n ? width - first : n;
       VectorFor<A> block[n];
+      const bool whole = column == 1 && count == n && k + n <= channels && sizeof(T) == sizeof(A);
       for (int i = 0; i < n; ++i) {
-        alignas(64) A buffer[n] = {};
         const T* from = source + (k + i) * channel + first * column;
-        block[i] = load(k + i < channels ? read_block(from, column, count, buffer) : buffer);
+        block[i] = whole ? load(reinterpret_cast<const A*>(from))
+                         : load_part(from, column, k + i < channels ? count : 0);
       }
       transpose_block(block);
       for (int64_t i = 0; i < count; ++i) store(target + (first + i) * pitch + k, block[i]);
@@ -127,9 +135,14 @@ static void write_row(const Arithmetic<T>* source, int64_t pitch, int64_t channe
       for (int64_t i = 0; i < count; ++i) block[i] = load(source + (first + i) * pitch + k);
       transpose_block(block);
       for (int64_t i = 0; i < n && k + i < channels; ++i) {
-        A values[n];
-        store(values, block[i]);
-        write_block(values, target + (k + i) * channel + first * column, column, count);
+        T* to = target + (k + i) * channel + first * column;
+        if (sizeof(T) == sizeof(A) && column == 1 && count == n) {
+          store(reinterpret_cast<A*>(to), block[i]);
+        } else {
+          A values[n];
+          store(values, block[i]);
+          write_block(values, to, column, count);
+        }
       }
     }
   }
@@ -142,16 +155,19 @@ GENFAST_INLINE bool readable_in_place(int64_t channel, int64_t units) {
   return sizeof(T) == sizeof(Arithmetic<T>) && channel == 1 && units % kUnitPad == 0;
 }
 
-// An image of `parts` times `units` channels in the workspace, each part padded.
+// Row r of an image of `parts` times `units` channels in the workspace, each part padded.
+template <class T>
+static void read_image_row(const ScanLayout& l, const LstmScan& p, const Image<T>& image, int parts,
+                           int64_t r, Arithmetic<T>* target, int64_t pitch) {
+  for (int part = 0; part < parts; ++part) {
+    read_row(image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,
+             p.units, p.width, target + l.at(r, 0) * pitch + part * l.padded, pitch, l.padded);
+  }
+}
 template <class T>
 static void read_image(const ScanLayout& l, const LstmScan& p, const Image<T>& image, int parts,
                        Arithmetic<T>* target, int64_t pitch) {
-  for (int64_t r = 0; r < p.height; ++r) {
-    for (int part = 0; part < parts; ++part) {
-      read_row(image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,
-               p.units, p.width, target + l.at(r, 0) * pitch + part * l.padded, pitch, l.padded);
-    }
-  }
+  for (int64_t r = 0; r < p.height; ++r) read_image_row(l, p, image, parts, r, target, pitch);
 }
 
 template <class T>
