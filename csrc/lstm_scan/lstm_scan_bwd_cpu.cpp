@@ -198,7 +198,7 @@ struct BackwardPart {
     const bool direct = readable_in_place<T>(in.channel, p.units);
     x.gates = direct ? view<A>(in, p.units) : da;
     recompute_image(w, x, [&](int64_t r) {
-      if (!direct) read_image_row(l, p, in, 4, r, x.da, l.pitch);
+      if (!direct) read_image_row(l, p, in, 4, r, da.at(r, 0), l.pitch);
     });
     return da;
   }

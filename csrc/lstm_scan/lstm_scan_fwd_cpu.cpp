@@ -78,6 +78,8 @@ static void forward(const LstmScan& p) {
         const View<A> here = {gates + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
         ForwardImage<A> x = {here, here, {}, hidden, state, keep};
         if (direct) x.gates = view<A>(in, p.units);
+        // Rows that are used once, one after the other, take each other's place in the nearest cache.
+        if (!direct && !p.diagonal && !keep) x.gates.row = 0;
         if (keep && keep_direct) {
           x.kept = view<A>(kept_gates<A>(p, group, image), p.units);
           x.kept_cells = view<A>(kept_cells<A>(p, group, image), 0);
@@ -86,7 +88,7 @@ static void forward(const LstmScan& p) {
         }
         read_states<T>(l, p, p.c0, group, state, l.padded);
         forward_image(w, x, [&](int64_t r) {
-          if (!direct) read_image_row(l, p, in, 4, r, gates, l.pitch);
+          if (!direct) read_image_row(l, p, in, 4, r, x.gates.at(r, 0), l.pitch);
         });
         write_image(l, p, hidden, l.padded, 1, Image<T>(p.hidden, group, image));
         if (keep && !keep_direct) {
