@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import test_recurrent_programs as recurrent
+import test_recurrent_schedule as schedule
 import torch
 from checks import assert_as_exact_as_torch
 from test_pixel_sampler import draw_levels, teacher_forced
@@ -49,15 +50,15 @@ def test_replayed_rows_give_the_bits_of_single_launches(case, emulated):
 
 
 def test_sums_by_recursion(emulated):
-    recurrent.test_sums_by_recursion(3, 5)
-    recurrent.test_scans_that_read_scans_come_after_them()
-    recurrent.test_states_have_borders()
+    schedule.test_sums_by_recursion(3, 5)
+    schedule.test_scans_that_read_scans_come_after_them()
+    schedule.test_states_have_borders()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("function", recurrent.FUNCTIONS)
+@pytest.mark.parametrize("function", schedule.FUNCTIONS)
 def test_every_function_can_be_scanned(function, emulated):
-    recurrent.check_scan_of(function)
+    schedule.check_scan_of(function)
 
 
 @pytest.mark.parametrize(
