@@ -16,7 +16,10 @@ from torch import Tensor
 
 from genfast import _C
 from genfast.ops import _native, lstm_scan_cuda
-from genfast.ops.lstm_scan_cuda import ROW, arithmetic
+from genfast.ops.lstm_scan_cuda import DIAGONAL as DIAGONAL
+from genfast.ops.lstm_scan_cuda import DIAGONAL_REVERSED as DIAGONAL_REVERSED
+from genfast.ops.lstm_scan_cuda import ROW as ROW
+from genfast.ops.lstm_scan_cuda import arithmetic as arithmetic
 
 _NONE = (0, ())
 
