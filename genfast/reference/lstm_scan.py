@@ -53,7 +53,7 @@ def row_lstm(
         taps = [weight[..., t] @ above[..., t : t + width] for t in range(3)]
         h, c = lstm_cell(z + sum(taps), c)
         rows.append(h)
-    return torch.stack(rows, 2) if rows else gates[:, : gates.shape[1] // 4]
+    return torch.stack(rows, 2)
 
 
 def diagonal_lstm(
@@ -85,9 +85,9 @@ def diagonal_lstm(
         for column in z.unbind(2):
             h, c = lstm_cell(column + h @ weight[..., 1].t(), c)
             row.append(h)
-        above = torch.stack(row, 2) if row else above
+        above = torch.stack(row, 2)
         rows.append(above)
-    return torch.stack(rows, 2) if rows else gates[:, : channels // 4]
+    return torch.stack(rows, 2)
 
 
 def reorder_gates(tensor: Tensor, order: str, dim: int = 0) -> Tensor:
