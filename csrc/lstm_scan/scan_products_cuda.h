@@ -59,18 +59,20 @@ struct Simt {
     // Adds `depth` steps of k from `first`. `rows` holds the tile's first position, `pitch` a position.
     GENFAST_DEVICE void multiply(const Launch& k, const Operand* packed, int tile, int first, int depth,
                                  const Operand* rows, int pitch, int, unsigned) {
-      const Operand* w = packed + (static_cast<int64_t>(first) * k.padded + tile) * kParts;
+      struct alignas(kParts * sizeof(Operand)) Weights {  // of one unit and k, in one access
+        Operand part[kParts];
+      };
+      const Weights* w =
+          reinterpret_cast<const Weights*>(packed) + static_cast<int64_t>(first) * k.padded + tile;
 #pragma unroll 4
-      for (int i = 0; i < depth; ++i, w += k.padded * kParts) {
-        Operand weight[kParts];
-#pragma unroll
-        for (int part = 0; part < kParts; ++part) weight[part] = w[part];
+      for (int i = 0; i < depth; ++i, w += k.padded) {
+        const Weights weight = *w;
 #pragma unroll
         for (int j = 0; j < kPositions; ++j) {
           const Operand x = rows[j * pitch + i];
 #pragma unroll
           for (int part = 0; part < kParts; ++part) {
-            sum[j][part] = multiply_add(weight[part], x, sum[j][part]);
+            sum[j][part] = multiply_add(weight.part[part], x, sum[j][part]);
           }
         }
       }

@@ -59,19 +59,24 @@ GENFAST_DEVICE void step_product(const Launch& k, const Step& step, const Body& 
     for (int from = 0; from < k.padded; from += kSlab) {
       const int depth = min(kSlab, k.padded - from);
       __syncthreads();  // nobody reads the slab before
-      for (int i = thread; i < Shape::kPixels * depth; i += kStepThreads) {
-        const int n = i / depth, unit = from + i - n * depth;
-        E value = initial_state<E>(ScanState{}, 0, 0, 0);
-        if (first + n < pixels && unit < k.units) {
-          const Pixel x = step_pixel(k, step, group, first + n);
-          const Pixel source = source_of(k, x, tap, kParts == 4 ? 1 : -1);
-          if constexpr (kParts == 4) {
-            value = hidden_at<E>(k, source, unit);
-          } else if (inside(k, source)) {
-            value = *element_of<E>(k.p.grad_gates, source, gate * k.units + unit);
+      for (int n = thread / 32; n < Shape::kPixels; n += kStepThreads / 32) {  // a warp a pixel
+        const bool there = first + n < pixels;
+        const Pixel x = step_pixel(k, step, group, there ? first + n : 0);
+        const Pixel source = source_of(k, x, tap, kParts == 4 ? 1 : -1);
+#pragma unroll
+        for (int i = 0; i < kSlab; i += 32) {
+          const int at = i + thread % 32, unit = from + at;
+          if (at >= depth) break;
+          E value = initial_state<E>(ScanState{}, 0, 0, 0);
+          if (there && unit < k.units) {
+            if constexpr (kParts == 4) {
+              value = hidden_at<E>(k, source, unit);
+            } else if (inside(k, source)) {
+              value = *element_of<E>(k.p.grad_gates, source, gate * k.units + unit);
+            }
           }
+          slab[n][at] = Path::operand(value);
         }
-        slab[n][unit - from] = Path::operand(value);
       }
       __syncthreads();
       if (active) {

@@ -65,7 +65,7 @@ def _grad_weight(grad_gates: Tensor, hidden: Tensor, h0: Tensor | None, scan: in
 
     Summed in up to 16 parts, the same ones every time: a single sum over all pixels would round more.
     """
-    groups, images, units, height, width = hidden.shape
+    groups, images, units, height, _ = hidden.shape
     parts = max(n for n in range(1, 17) if images * height % n == 0)
     read = _sources(hidden, h0, scan).view(groups, parts, -1, _taps(scan) * units)
     da = grad_gates.permute(0, 1, 3, 4, 2).reshape(groups, parts, -1, 4 * units)
