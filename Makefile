@@ -108,7 +108,7 @@ sanitize-emulated: $(VENV)/.dev-installed
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:alloc_dealloc_mismatch=0 \
 	GENFAST_EMULATED_MODULE=$$(ls $(abspath $(SANITIZED_EMULATION))/genfast_emulated*.so) \
-	$(BIN)/pytest -q -p no:cacheprovider tests/test_ops_emulated.py -k "not opcheck and not fullgraph"
+	$(BIN)/pytest -q -p no:cacheprovider tests/test_ops_emulated.py tests/test_lstm_scan_cuda.py -k "not opcheck and not fullgraph"
 
 # setarch -R: older ThreadSanitizers cannot start where addresses are highly randomised.
 tsan: $(VENV)/.dev-installed

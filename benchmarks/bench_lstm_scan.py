@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genfast import ops, reference
-from genfast.benchmarks.cases import FORWARD, TRAINING, Case, Inputs, Side
+from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
+from genfast.benchmarks.rows import COPY
 from genfast.ops.lstm_scan import Saved
 
 SIZE = 28
@@ -34,6 +36,7 @@ class Setting:
     saved: Saved = "minimal"
     dtype: torch.dtype = torch.float32
     headline: bool = False
+    size: int = SIZE
 
     @property
     def variant(self) -> str:
@@ -54,6 +57,26 @@ SETTINGS = (
     Setting(dtype=torch.float16, layout=CL),
 )
 QUICK = (Setting(headline=True),)
+# On a GPU: units whose weights fit into a block's shared memory, and (from 128 in 16 bits) some that do
+# not.
+BF16 = torch.bfloat16
+CUDA_SETTINGS = (
+    Setting(128, 64, CL, dtype=BF16, headline=True),
+    Setting(128, 128, CL, dtype=BF16, size=32, headline=True),
+    Setting(128, 64, CL, dtype=BF16, saved="all"),
+    Setting(128, 64, dtype=BF16),
+    *(Setting(batch, 64, CL, dtype=BF16) for batch in (16, 64, 256)),
+    *(Setting(128, hidden, CL, dtype=BF16) for hidden in (16, 32, 96, 256)),
+    Setting(128, 64, CL, dtype=torch.float16),
+    Setting(128, 32, CL),
+    Setting(128, 64, CL),
+)
+# The mma.sync products of one product of numbers, and the constant of their rate.
+TENSOR_CORES = {
+    torch.bfloat16: (1, "mma bf16"),
+    torch.float16: (1, "mma fp16"),
+    torch.float32: (3, "mma tf32"),
+}
 
 
 # ---- how PyTorch code writes them ----------------------------------------------------------------
@@ -130,9 +153,10 @@ def diagonal_by_nn_lstm(gates: Tensor, weight: Tensor) -> Tensor:
     """One call a row: W_ih = [U0 | I], W_hh = U1."""
     n, channels, _, width = gates.shape
     hidden = channels // 4
-    lstm = nn.LSTM(hidden + channels, hidden, bias=False, batch_first=True)
+    place = {"dtype": weight.dtype, "device": weight.device}
+    lstm = nn.LSTM(hidden + channels, hidden, bias=False, batch_first=True, **place)
     parameters = {
-        "weight_ih_l0": torch.cat([weight[..., 0], torch.eye(channels, dtype=weight.dtype)], 1),
+        "weight_ih_l0": torch.cat([weight[..., 0], torch.eye(channels, **place)], 1),
         "weight_hh_l0": weight[..., 1].contiguous(),
     }
     above = gates.new_zeros(n, width, hidden)
@@ -160,13 +184,18 @@ TAPS = {"row_lstm": 3, "diagonal_lstm": 2}
 
 def lstm_scan(device: str, quick: bool) -> Iterator[Case]:
     for op in OTHERS:
-        for setting in QUICK if quick else SETTINGS:
+        if device == "cuda":
+            settings = CUDA_SETTINGS[:1] if quick else CUDA_SETTINGS
+        else:
+            settings = QUICK if quick else SETTINGS
+        for setting in settings:
             yield _case(op, device, setting, quick)
 
 
 def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
-    hidden, shape = setting.hidden, (setting.batch, 4 * setting.hidden, SIZE, SIZE)
-    products = 2 * setting.batch * SIZE * SIZE * 4 * hidden * hidden * TAPS[op]
+    hidden, pixels = setting.hidden, setting.batch * setting.size**2
+    shape = (setting.batch, 4 * hidden, setting.size, setting.size)
+    products = 2 * pixels * 4 * hidden * hidden * TAPS[op]
 
     def inputs(generator: torch.Generator) -> Inputs:
         gates = torch.randn(shape, generator=generator).to(device, setting.dtype)
@@ -177,6 +206,14 @@ def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
     if setting.dtype != torch.float32:  # nn.LSTM in 16 bits is another algorithm again
         sides.pop("nn.LSTM", None)
     sides["genfast"] = Side(partial(getattr(ops, op), saved=setting.saved))
+    cuda: dict[str, Any] = {}
+    if device == "cuda":
+        each, rate = TENSOR_CORES[setting.dtype]
+        bound = Bound(COPY, each, "the products at the measured mma.sync rate, or a copy", rate)
+        maps = pixels * hidden * setting.dtype.itemsize
+        # Read gates, write h; backward reads gates, h and its gradient, and writes those of the gates.
+        cuda["bytes"] = {FORWARD: 5 * maps, TRAINING: 15 * maps}
+        cuda["bound"] = {FORWARD: bound, TRAINING: bound}
     return Case(
         op="lstm_scan",
         variant=f"{op.removesuffix('_lstm')}, {setting.variant}",
@@ -189,8 +226,10 @@ def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
         compile=setting.headline and not quick,
         # Backward: the gradient of h, that of the weight, and the gates again if they were not kept.
         flops={FORWARD: products, TRAINING: (4 if setting.saved == "minimal" else 3) * products},
-        reach=REACH[op] if setting.headline else {},
+        reach=REACH[op] if setting.headline and device == "cpu" else {},
+        headline=setting.headline and device == "cuda",
         saved=True,
+        **cuda,
     )
 
 

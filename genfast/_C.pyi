@@ -194,21 +194,26 @@ def logistic_mixture_sample_fwd_cuda(
     device: int,
     stream: int,
 ) -> None: ...
-def lstm_scan_workspace_cuda(options: Sequence[int], backward: bool, device: int) -> int: ...
+def lstm_scan_workspace_cuda(options: Sequence[int]) -> int: ...
 def lstm_scan_fwd_cuda(
     options: Sequence[int],
     operands: tuple[_Operand, ...],
     kept: tuple[int, ...],
+    line: int,
     workspace: int,
+    choice: tuple[int, int],
     device: int,
     stream: int,
 ) -> None: ...
 def lstm_scan_bwd_cuda(
     options: Sequence[int],
     operands: tuple[_Operand, ...],
-    gradients: tuple[_Operand, ...],
+    gradients: tuple[_Operand, _Operand],
     kept: tuple[int, ...],
+    recompute: bool,
+    line: int,
     workspace: int,
+    choice: tuple[int, int],
     device: int,
     stream: int,
 ) -> None: ...

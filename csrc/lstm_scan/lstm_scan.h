@@ -69,14 +69,30 @@ struct LstmScan {
   ScanWeight grad_weight;
   ScanState grad_h0, grad_c0;
   void* workspace;  // of the arithmetic type; scan_layout.h says how many elements a CPU kernel needs
+  // CUDA only: C, or in backward its gradient, of the pixels done last; in the end, of those at the
+  // edge. (group, image, position, unit), dense, of the arithmetic type.
+  void* line;
 };
 
 GENFAST_DECLARE_CPU(void lstm_scan_fwd_cpu(const LstmScan& p); void lstm_scan_bwd_cpu(const LstmScan& p))
 
 #ifdef GENFAST_WITH_CUDA
-// Asynchronous on `stream`; `threads` is not used.
-void lstm_scan_fwd_cuda(const LstmScan& p, cudaStream_t stream);
-void lstm_scan_bwd_cuda(const LstmScan& p, cudaStream_t stream);
+// Resident: one block an image, weights in shared memory. Stepwise: a launch a line.
+enum class ScanPlan : int { automatic = 0, resident = 1, stepwise = 2 };
+enum class ScanProduct : int { automatic = 0, simt = 1, mma = 2 };
+struct ScanChoice {
+  ScanPlan plan;
+  ScanProduct product;
+};
+
+// Asynchronous on `stream`; `threads` is not used. Backward writes grad_gates and leaves, in `line`, the
+// gradient of the initial cell states image by image: what else there is are dense products of
+// grad_gates with other maps, for the caller. It needs the kept values, or, with `recompute`, room for
+// them. A choice that cannot be met throws std::invalid_argument.
+int64_t lstm_scan_workspace_cuda(const LstmScan& p);
+void lstm_scan_fwd_cuda(const LstmScan& p, const ScanChoice& choice, cudaStream_t stream);
+void lstm_scan_bwd_cuda(const LstmScan& p, bool recompute, const ScanChoice& choice,
+                        cudaStream_t stream);
 #endif
 
 }  // namespace genfast

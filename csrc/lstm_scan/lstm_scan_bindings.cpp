@@ -98,12 +98,50 @@ void bwd(const Options& options, const Forward& operands, const Backward& gradie
   GENFAST_CALL_CPU(lstm_scan_bwd_cpu, p);
 }
 
+#ifdef GENFAST_WITH_CUDA
+using Choice = std::pair<int, int>;  // codes of ScanPlan and ScanProduct
+
+ScanChoice choice_of(const Choice& c) {
+  return {static_cast<ScanPlan>(c.first), static_cast<ScanProduct>(c.second)};
+}
+
+void fwd_cuda(const Options& options, const Forward& operands, const Kept& kept, uintptr_t line,
+              uintptr_t workspace, const Choice& choice, int device, uintptr_t stream) {
+  LstmScan p = scan(options, 1);
+  set_forward(p, options, operands, kept, workspace);
+  p.line = reinterpret_cast<void*>(line);
+  py::gil_scoped_release release;
+  const CudaDevice current(device);
+  lstm_scan_fwd_cuda(p, choice_of(choice), reinterpret_cast<cudaStream_t>(stream));
+}
+
+// gradients: of hidden and of gates.
+void bwd_cuda(const Options& options, const Forward& operands,
+              const std::pair<Operand, Operand>& gradients, const Kept& kept, bool recompute,
+              uintptr_t line, uintptr_t workspace, const Choice& choice, int device, uintptr_t stream) {
+  LstmScan p = scan(options, 1);
+  set_forward(p, options, operands, kept, workspace);
+  p.grad = map(gradients.first, options);
+  p.grad_gates = map(gradients.second, options);
+  p.line = reinterpret_cast<void*>(line);
+  py::gil_scoped_release release;
+  const CudaDevice current(device);
+  lstm_scan_bwd_cuda(p, recompute, choice_of(choice), reinterpret_cast<cudaStream_t>(stream));
+}
+#endif
+
 }  // namespace
 
 void bind_lstm_scan(py::module_& m) {
   m.def("lstm_scan_workspace", &workspace_size);
   m.def("lstm_scan_fwd", &fwd);
   m.def("lstm_scan_bwd", &bwd);
+#ifdef GENFAST_WITH_CUDA
+  m.def("lstm_scan_workspace_cuda",
+        [](const Options& options) { return lstm_scan_workspace_cuda(scan(options, 1)); });
+  m.def("lstm_scan_fwd_cuda", &fwd_cuda);
+  m.def("lstm_scan_bwd_cuda", &bwd_cuda);
+#endif
 }
 
 }  // namespace genfast

@@ -15,17 +15,13 @@ import torch
 from torch import Tensor
 
 from genfast import _C
-from genfast.ops import _native
-
-#: Codes of csrc/lstm_scan.
-ROW, DIAGONAL, DIAGONAL_REVERSED = 0, 1, 2
+from genfast.ops import _native, lstm_scan_cuda
+from genfast.ops.lstm_scan_cuda import DIAGONAL as DIAGONAL
+from genfast.ops.lstm_scan_cuda import DIAGONAL_REVERSED as DIAGONAL_REVERSED
+from genfast.ops.lstm_scan_cuda import ROW as ROW
+from genfast.ops.lstm_scan_cuda import arithmetic as arithmetic
 
 _NONE = (0, ())
-
-
-def arithmetic(gates: Tensor) -> torch.dtype:
-    """The dtype that kernels compute in and keep gates and cell states in."""
-    return torch.float64 if gates.dtype == torch.float64 else torch.float32
 
 
 def _grouped(tensor: Tensor, ndim: int) -> Tensor:
@@ -103,9 +99,22 @@ def _forward_cpu(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _forward_kernel(_C.lstm_scan_fwd, _C.lstm_scan_workspace, place, *args)
 
 
-def _forward_cuda(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    place = _native.device_and_stream(args[0])
-    return _forward_kernel(_C.lstm_scan_fwd_cuda, _C.lstm_scan_workspace_cuda, place, *args)
+def _forward_cuda(
+    gates: Tensor, weight: Tensor, h0: Tensor | None, c0: Tensor | None, scan: int, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    hidden, kept_gates, kept_cells = _forward_fake(gates, weight, h0, c0, scan, keep)
+    if hidden.numel():
+        options = _options(_grouped(gates, 4), scan)
+        given = _arguments(gates, weight, h0, c0)
+        into = hidden.view(options[2], *hidden.shape[-4:])
+        line = lstm_scan_cuda.line(hidden, options[2], scan == ROW)
+        workspace = _workspace(gates, _C.lstm_scan_workspace_cuda(options))
+        _C.lstm_scan_fwd_cuda(
+            options, tuple(_operand(t) for t in (*given, into)),
+            tuple(_operand(t)[0] for t in (kept_gates, kept_cells)), line.data_ptr(),
+            workspace.data_ptr(), lstm_scan_cuda.CHOICE, *_native.device_and_stream(gates),
+        )  # fmt: skip
+    return hidden, kept_gates, kept_cells
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -172,9 +181,41 @@ def _backward_cpu(*args: Any) -> tuple[Tensor, ...]:
     return _backward_kernel(_C.lstm_scan_bwd, _C.lstm_scan_workspace, place, *args)
 
 
-def _backward_cuda(*args: Any) -> tuple[Tensor, ...]:
-    place = _native.device_and_stream(args[4])
-    return _backward_kernel(_C.lstm_scan_bwd_cuda, _C.lstm_scan_workspace_cuda, place, *args)
+def _backward_cuda(
+    grad: Tensor,
+    hidden: Tensor,
+    kept_gates: Tensor,
+    kept_cells: Tensor,
+    gates: Tensor,
+    weight: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    scan: int,
+    wants: Sequence[bool],
+) -> tuple[Tensor, ...]:
+    gradients = _backward_fake(grad, hidden, kept_gates, kept_cells, gates, weight, h0, c0, scan, wants)
+    if not gates.numel():
+        return tuple(g.zero_() for g in gradients)
+    options = _options(_grouped(gates, 4), scan)
+    given = (*_arguments(gates, weight, h0, c0), _grouped(hidden, 4))
+    recompute = not kept_gates.numel()
+    if recompute:
+        kept_gates = torch.empty(gates.shape, dtype=arithmetic(gates), device=gates.device)
+        kept_cells = torch.empty(hidden.shape, dtype=arithmetic(gates), device=gates.device)
+    kept = kept_gates.contiguous(), kept_cells.contiguous()
+    grad_gates = gradients[0].view(options[2], *gates.shape[-4:])
+    line = lstm_scan_cuda.line(hidden, options[2], scan == ROW)
+    workspace = _workspace(gates, _C.lstm_scan_workspace_cuda(options))
+    _C.lstm_scan_bwd_cuda(
+        options, tuple(_operand(t) for t in given), (_operand(_grouped(grad, 4)), _operand(grad_gates)),
+        tuple(t.data_ptr() for t in kept), recompute, line.data_ptr(), workspace.data_ptr(),
+        lstm_scan_cuda.CHOICE, *_native.device_and_stream(gates),
+    )  # fmt: skip
+    others = lstm_scan_cuda.parameter_gradients(grad_gates, line, given, scan, wants)
+    for gradient, value in zip(gradients[1:], others, strict=True):
+        if value is not None:
+            gradient.copy_(value.view_as(gradient))
+    return gradients
 
 
 # ---- registration --------------------------------------------------------------------------------

@@ -127,7 +127,6 @@ def _spec(name: str, cases: tuple[Case, ...], large: Case, vector: Case) -> OpSp
         autocast="lower",
         registered=_registered(name),
         fill={"weight": recurrent_weight},
-        devices=("cpu",),
     )
 
 
