@@ -138,4 +138,6 @@ class DiagonalBiLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.left(x)
+        if x.shape[2] == 1:  # a single row has none to move down, and a convolution refuses no rows
+            return y
         return y + F.pad(self.right(x[:, :, :-1]), (0, 0, 1, 0))
