@@ -1,9 +1,9 @@
-"""Sampling the Gated PixelCNN, against naive sampling and incremental sampling in plain PyTorch.
+"""Sampling, against naive sampling and (the Gated PixelCNN) incremental sampling in plain PyTorch.
 
-What is compared first are the logits of every pixel of given images; what is timed is drawing images.
-Naive sampling takes as many forward passes of the plain twin as an image has pixels; on images of full
-size one is timed and counted that often, which leaves out all that a real sampler does besides. The case
-on a small image really samples.
+What is compared first are the parameters of every draw when the images are given; what is timed is
+drawing images. Naive sampling takes as many forward passes of the plain twin as an image has pixels; on
+images of full size the best of some passes is counted that often, which leaves out all that a real
+sampler does besides. The case on a small image really samples.
 """
 
 from __future__ import annotations
@@ -13,91 +13,124 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genfast import models, reference
 from genfast.benchmarks.cases import FORWARD, Case, Inputs, Side
 from genfast.benchmarks.plain_incremental import PlainIncrementalSampler
+from genfast.models.autoregressive import AutoregressiveModel
 from genfast.sampling import PixelSampler, categorical, uniforms
 
-LEVELS = 2
 INTERPRETER, PLAIN = "interpreter", "plain incremental"
+BINARY = ((1, 28, 28), 2)
 
 
 def pixel_sampler(device: str, quick: bool) -> Iterator[Case]:
     if device != "cpu":  # the native engine is for CPUs
         return
-    yield _case((1, 1, 8, 8), layers=8, channels=64, counted=False)
+    yield _gated(1, 8, 64, image_shape=(1, 8, 8), counted=False)
     if quick:
         return
-    full: dict[str, Any] = {"layers": 8, "channels": 64, "counted": True}
-    yield _case((1, 1, 28, 28), **full, reach={"eager": 600, PLAIN: 12})
-    yield _case((16, 1, 28, 28), **full, reach={"eager": 1200, PLAIN: 5})
-    yield _case((64, 1, 28, 28), **full)
-    yield _case((1, 1, 28, 28), layers=10, channels=128, counted=True, reach={"eager": 300})
-    yield _case((16, 1, 28, 28), layers=10, channels=128, counted=True, reach={"eager": 300})
+    yield _gated(1, 8, 64, reach={"eager": 600, PLAIN: 12})
+    yield _gated(16, 8, 64, reach={"eager": 1200, PLAIN: 5})
+    yield _gated(64, 8, 64)
+    yield _gated(1, 10, 128, reach={"eager": 300})
+    yield _gated(16, 10, 128, reach={"eager": 300})
+    yield _pixelcnn(1)
+    yield _pixelcnn(16)
+    yield _pixelcnn_pp(1, reach={"eager": 300})
+
+
+def _gated(
+    n: int,
+    layers: int,
+    channels: int,
+    *,
+    image_shape: tuple[int, int, int] = BINARY[0],
+    counted: bool = True,
+    reach: dict[str, float] | None = None,
+) -> Case:
+    size: dict[str, Any] = {"channels": channels, "layers": layers}
+    torch.manual_seed(0)
+    plain = reference.GatedPixelCNN(image_shape, 2, **size)
+    fast = models.GatedPixelCNN(image_shape, 2, **size)
+    incremental = PlainIncrementalSampler(plain)
+    height, width = image_shape[1:]
+    others = {
+        PLAIN: Side(
+            lambda x: incremental.run((n, height, width), x[:, 0].float())[1][:, None],
+            timed=lambda x: incremental.run((n, height, width), None)[0],
+        )
+    }
+    if not counted:
+        with torch.no_grad():
+            interpreter = PixelSampler(fast.pixel_program(), "interpreter")
+        others[INTERPRETER] = Side(_given(interpreter), timed=_drawing(interpreter))
+    name = f"gated, {layers} layers x {channels} ch"
+    return _case(name, n, plain, fast, others, _logit, counted=counted, reach=reach)
+
+
+def _pixelcnn(n: int) -> Case:
+    torch.manual_seed(0)
+    plain, fast = reference.PixelCNN(*BINARY), models.PixelCNN(*BINARY)
+    return _case("pixelcnn, 7 blocks x 64 ch", n, plain, fast, {}, _logit)
+
+
+def _pixelcnn_pp(n: int, reach: dict[str, float]) -> Case:
+    """As published. A forward pass gives all colours of a pixel."""
+    size: dict[str, Any] = {"image_shape": (3, 32, 32), "levels": 256, "dropout": 0.0}
+    torch.manual_seed(0)
+    plain, fast = reference.PixelCNNPP(**size), models.PixelCNNPP(**size)
+    return _case("pixelcnn++, 160 filters", n, plain, fast, {}, lambda outputs: outputs, reach=reach)
+
+
+def _logit(outputs: Tensor) -> Tensor:
+    """Of the second of two levels; that of the first is 0."""
+    return outputs[:, 0, 1:]
 
 
 def _case(
-    shape: tuple[int, int, int, int],
-    layers: int,
-    channels: int,
-    counted: bool,
+    name: str,
+    n: int,
+    plain: nn.Module,
+    fast: AutoregressiveModel,
+    others: dict[str, Side],
+    drawn_from: Callable[[Tensor], Tensor],
+    *,
+    counted: bool = True,
     reach: dict[str, float] | None = None,
 ) -> Case:
-    n, _, height, width = shape
-    size: dict[str, Any] = {"levels": LEVELS, "channels": channels, "layers": layers}
-    torch.manual_seed(0)
-    plain = reference.GatedPixelCNN(shape[1:], **size)
+    """drawn_from: what a program's draws read of the plain twin's outputs. counted: see above."""
     exact = copy.deepcopy(plain).double()
-    fast = models.GatedPixelCNN(shape[1:], **size)
     fast.load_state_dict(plain.state_dict())
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    incremental = PlainIncrementalSampler(plain)
     with torch.no_grad():
-        program = fast.pixel_program()
-    native, interpreter = (PixelSampler(program, engine) for engine in ("native", "interpreter"))
+        native = PixelSampler(fast.pixel_program(), "native")
+    shape = (n, *fast.image_shape)
+    pixels = shape[2] * shape[3]
 
     def inputs(generator: torch.Generator) -> Inputs:
-        return (torch.randint(LEVELS, shape, generator=generator),)
+        return (torch.randint(fast.levels, shape, generator=generator),)
 
-    def given(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:
-        def logits(x: Tensor) -> Tensor:
-            outputs = torch.empty(n, 1, height, width)
-            sampler.fill(x.clone(), torch.ones_like(x, dtype=torch.bool), outputs=outputs)
-            return outputs
-
-        return logits
-
-    def sampling(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:
-        def sample(x: Tensor) -> Tensor:
-            drawn = torch.zeros_like(x)
-            sampler.fill(drawn, torch.zeros_like(x, dtype=torch.bool))
-            return drawn
-
-        return sample
+    def forward(x: Tensor) -> Tensor:
+        return drawn_from(plain(x))
 
     def naive(x: Tensor) -> Tensor:
         return _sample_naively(plain, x)
 
-    pixels = height * width
-    eager = Side(lambda x: plain(x)[:, 0, 1:], **({"repeat": pixels} if counted else {"timed": naive}))
+    eager = Side(forward, repeat=pixels) if counted else Side(forward, timed=naive)
     return Case(
         op="pixel_sampler",
-        variant=f"{layers} layers x {channels} ch",
+        variant=f"{name}, eager = {f'{pixels} x its best forward' if counted else 'naive sampling'}",
         dtype=torch.float32,
         shape=shape,
         inputs=inputs,
         sides={
             "eager": eager,
-            INTERPRETER: Side(given(interpreter), timed=sampling(interpreter)),
-            PLAIN: Side(
-                lambda x: incremental.run((n, height, width), x[:, 0].float())[1][:, None],
-                timed=lambda x: incremental.run((n, height, width), None)[0],
-            ),
-            "genfast": Side(given(native), timed=lambda x: fast.sample(n)),
+            **others,
+            "genfast": Side(_given(native), timed=lambda x: fast.sample(n)),
         },
-        reference=Side(lambda x: exact(x)[:, 0, 1:]),
+        reference=Side(lambda x: drawn_from(exact(x))),
         directions=(FORWARD,),
         compile=False,  # of one forward pass: see gated_pixelcnn
         reach={FORWARD: reach} if reach else {},
@@ -105,7 +138,27 @@ def _case(
     )
 
 
-def _sample_naively(model: reference.GatedPixelCNN, like: Tensor, seed: int = 0) -> Tensor:
+def _given(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:
+    """The parameters of all draws of given images."""
+
+    def parameters(x: Tensor) -> Tensor:
+        outputs = torch.empty(len(x), sampler.program.outputs, *x.shape[2:])
+        sampler.fill(x.clone(), torch.ones_like(x, dtype=torch.bool), outputs=outputs)
+        return outputs
+
+    return parameters
+
+
+def _drawing(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:
+    def draw(x: Tensor) -> Tensor:
+        drawn = torch.zeros_like(x)
+        sampler.fill(drawn, torch.zeros_like(x, dtype=torch.bool))
+        return drawn
+
+    return draw
+
+
+def _sample_naively(model: nn.Module, like: Tensor, seed: int = 0) -> Tensor:
     """A forward pass of the rows so far for every pixel."""
     x, (n, _, height, width) = torch.zeros_like(like), like.shape
     for pixel in range(height * width):

@@ -24,7 +24,7 @@ class Side:
     parameters). project maps [output, *gradients] to what may be compared, for a side that by
     design computes more than the others (the gradient of a masked tap, say). timed is what is
     timed where that is not fn itself (drawing samples, whose probabilities fn computes); repeat is
-    how often it would have to run for what the other sides do in one call, and multiplies its time.
+    how often it would have to run for what the other sides do in one call, and multiplies its best time.
     """
 
     fn: Callable[..., Tensor]

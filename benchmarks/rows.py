@@ -111,7 +111,7 @@ def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Se
             device=settings.device,
         )
     timings = {
-        name: timing.times(sides[name].repeat) if name in sides else timing
+        name: timing.times(sides[name].repeat) if name in sides and sides[name].repeat > 1 else timing
         for name, timing in timings.items()
     }
     return _row(case, direction, timings, verdict, unavailable, settings)
