@@ -53,6 +53,11 @@ class _Layer(nn.Module):
             for there in (residual, skip)
         )
 
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        y = self.scan(x)
+        skip = None if self.skip is None else self.skip(y)
+        return x if self.up is None else x + self.up(y), skip
+
 
 class PixelRNN(nn.Module):
     """The plain twin of `genfast.models.PixelRNN`: `load_state_dict` works both ways.
@@ -104,8 +109,7 @@ class PixelRNN(nn.Module):
             y = y + self.by_class(labels)[:, :, None, None]
         skips = []
         for layer in self.layers:
-            hidden = layer.scan(y)
-            skips += [] if layer.skip is None else [layer.skip(hidden)]
-            y = y if layer.up is None else y + layer.up(hidden)
-        logits: Tensor = self.head(sum(skips) if skips else y).unflatten(1, (self.colors, -1))
+            y, skip = layer(y)
+            skips.append(skip)
+        logits: Tensor = self.head(y if skip is None else sum(skips)).unflatten(1, (self.colors, -1))
         return torch.cat([torch.zeros_like(logits), logits], 2) if self.levels == 2 else logits

@@ -92,9 +92,11 @@ def _lower_one(builder: ProgramBuilder, name: str, scan: RowLSTM | DiagonalLSTM,
 class PixelRNN(AutoregressiveModel):
     """PixelRNN with a softmax over the levels, or one Bernoulli logit if there are two.
 
-    A pixel of a Diagonal BiLSTM sees all pixels before it. One of L Row LSTMs sees a triangle: on its
-    own row L + 3 pixels to the left, k rows above up to k + 2 columns further right than itself and
-    k + L + 3 to the left.
+    What a pixel sees, with L layers: in the diagonal variant all before it but one, the last of the row
+    above (of its colours, the last), which it sees from 3 columns away only: the first convolution, of
+    mask A, shows that pixel to those after it, and none of them lies on the way. In the row variant a
+    triangle: on its own row L + 3 pixels to the left; k rows above, from k + L + 3 columns to the left
+    to k + 2 to the right.
 
     Args:
         image_shape: (C, H, W); more than one channel are colours in their order, each seeing those
