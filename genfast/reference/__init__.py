@@ -12,5 +12,6 @@ from genfast.reference.masked_conv import gated_masked_conv2d as gated_masked_co
 from genfast.reference.masked_conv import masked_conv2d as masked_conv2d
 from genfast.reference.masked_conv import shifted_conv2d as shifted_conv2d
 from genfast.reference.masked_conv import shifted_conv_transpose2d as shifted_conv_transpose2d
+from genfast.reference.pixel_rnn import PixelRNN as PixelRNN
 from genfast.reference.pixelcnn import PixelCNN as PixelCNN
 from genfast.reference.pixelcnn_pp import PixelCNNPP as PixelCNNPP
