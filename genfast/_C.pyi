@@ -113,7 +113,13 @@ class PixelImages:
 
 class PixelSampling:
     def __init__(
-        self, program: PixelProgram, images: PixelImages, count: int, tiles: int, threads: int
+        self,
+        program: PixelProgram,
+        images: PixelImages,
+        count: int,
+        tiles: int,
+        threads: int,
+        share_pixels: bool,
     ) -> None: ...
     def run(self, first_row: int, last_row: int) -> None: ...
 
@@ -249,13 +255,9 @@ def masked_conv2d_bwd_weight_cuda(
     device: int,
     stream: int,
 ) -> None: ...
-def pixel_sampler_run_cuda(
-    program: PixelProgram,
-    images: PixelImages,
-    memory: int,
-    count: int,
-    first_row: int,
-    last_row: int,
-    device: int,
-    stream: int,
-) -> None: ...
+
+class PixelCudaSampling:
+    def __init__(
+        self, program: PixelProgram, images: PixelImages, memory: int, count: int, graphs: bool
+    ) -> None: ...
+    def run(self, first_row: int, last_row: int, device: int, stream: int) -> None: ...

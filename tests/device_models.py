@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import pytest
 import torch
 import torch.nn.functional as F
 from checks import largest
@@ -18,6 +19,8 @@ from enumeration import randomise
 
 import genfast
 from genfast.models import GatedPixelCNN
+from genfast.ops import pixel_sampler
+from genfast.sampling import PixelSampler
 
 Inside = Callable[[], AbstractContextManager[object]]
 
@@ -99,3 +102,35 @@ def check_samples(device: str, inside: Inside) -> None:
             images = model.sample(4, seed=3, labels=None if labels is None else labels.to(device))
         assert images.device.type == device
         assert torch.equal(images.cpu(), expected)
+
+
+def tall_sampler(device: str) -> tuple[PixelSampler, dict[str, torch.Tensor]]:
+    """Of images with more rows than the sampler's rings are deep, so that rows are replayed."""
+    model = tiny_model((2, 9, 3), classes=2).float().to(device)
+    with torch.no_grad():
+        inputs = model.pixel_inputs(torch.tensor([0, 1, 1], device=device))
+        return PixelSampler(model.pixel_program()), inputs
+
+
+def draw(
+    sampler: PixelSampler, inputs: dict[str, torch.Tensor], seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three images and the parameters that they were drawn with."""
+    device = next(iter(inputs.values())).device
+    x = torch.zeros(3, 2, 9, 3, dtype=torch.int64, device=device)
+    outputs = torch.full((3, sampler.program.outputs, 9, 3), torch.nan, device=device)
+    sampler.fill(x, torch.zeros_like(x, dtype=torch.bool), seed=seed, inputs=inputs, outputs=outputs)
+    return x, outputs
+
+
+def check_graphs(device: str, inside: Inside) -> None:
+    """Rows replayed from graphs give the bits of rows launched kernel by kernel."""
+    with inside(), pytest.MonkeyPatch.context() as patch:
+        sampler, inputs = tall_sampler(device)
+        replayed = [draw(sampler, inputs, seed) for seed in range(2)]
+        patch.setattr(pixel_sampler, "USE_GRAPHS", False)
+        for seed, (x, outputs) in enumerate(replayed):
+            images, parameters = draw(sampler, inputs, seed)
+            assert torch.equal(x, images)
+            assert torch.equal(outputs, parameters)
+        assert not torch.equal(replayed[0][0], replayed[1][0])

@@ -81,8 +81,8 @@ def emulation() -> Iterator[ModuleType]:
                 cpu = name.removesuffix("_cuda")
                 patch.setattr(_C, cpu, _refuse, raising=False)  # no CPU kernel takes its place
         patch.setattr(_C, "masked_conv2d_workspaces", module.masked_conv2d_workspaces, raising=False)
-        for name in ("PixelProgram", "PixelImages"):  # what pixel_sampler_run_cuda takes
-            patch.setattr(_C, name, getattr(module, name))
+        for name in ("PixelProgram", "PixelImages", "PixelCudaSampling"):
+            patch.setattr(_C, name, getattr(module, name), raising=False)
         patch.setattr(pixel_sampler, "_on_cpu", lambda device: False)
         patch.setattr(_native, "device_and_stream", lambda x: (0, 0))
         library = torch.library.Library("genfast", "IMPL")

@@ -152,7 +152,7 @@ def test_the_checks_that_also_run_on_a_gpu(emulator: ModuleType, order: str, see
     """csrc/emulation/tests/workload_checks.h: on a GPU they say whether the emulation is like it."""
     emulator.configure(order, seed)
     results = emulator.check_workloads()
-    assert {"mma fragments tf32", "ldmatrix", "cp.async", "grid barrier"} <= {
+    assert {"mma fragments tf32", "ldmatrix", "cp.async", "grid barrier", "graph"} <= {
         name for name, *_ in results
     }
     assert [result for result in results if not result[1] <= result[2]] == []

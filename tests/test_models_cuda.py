@@ -7,7 +7,16 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from device_models import check_likelihoods, check_samples, check_training_step, data, tiny_model
+from device_models import (
+    check_graphs,
+    check_likelihoods,
+    check_samples,
+    check_training_step,
+    data,
+    draw,
+    tall_sampler,
+    tiny_model,
+)
 from places import exact_convolutions, own_kernels
 
 from genfast.sampling import uniforms
@@ -32,6 +41,41 @@ def test_training_step() -> None:
 
 def test_samples() -> None:
     check_samples("cuda", nullcontext)
+
+
+def test_graphs() -> None:
+    check_graphs("cuda", nullcontext)
+
+
+def test_samplings_on_two_streams_do_not_disturb_each_other() -> None:
+    sampler, inputs = tall_sampler("cuda")
+    expected = [draw(sampler, inputs, seed) for seed in range(2)]
+    torch.cuda.synchronize()
+    streams, drawn = [torch.cuda.Stream(), torch.cuda.Stream()], []
+    for turn in range(8):
+        with torch.cuda.stream(streams[turn % 2]):
+            drawn.append(draw(sampler, inputs, turn % 2))
+    torch.cuda.synchronize()
+    for turn, (x, outputs) in enumerate(drawn):
+        assert torch.equal(x, expected[turn % 2][0])
+        assert torch.equal(outputs, expected[turn % 2][1])
+
+
+def test_sampling_can_be_part_of_a_graph_of_the_caller() -> None:
+    """Its rows are then launched one by one into that graph."""
+    sampler, inputs = tall_sampler("cuda")
+    expected = draw(sampler, inputs, 3)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        drawn = draw(sampler, inputs, 3)
+    for _ in range(2):
+        for tensor in drawn:
+            tensor.zero_()
+        graph.replay()
+        torch.cuda.synchronize()
+        assert torch.equal(drawn[0], expected[0])
+        assert torch.equal(drawn[1], expected[1])
 
 
 def test_uniforms_are_the_cpus_to_the_bit() -> None:

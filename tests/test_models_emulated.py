@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from device_models import check_likelihoods, check_samples, check_training_step
+from device_models import check_graphs, check_likelihoods, check_samples, check_training_step
 from emulated import emulation
 from places import exact_convolutions, own_kernels
 
@@ -29,3 +29,7 @@ def test_training_step() -> None:
 
 def test_samples() -> None:
     check_samples("cpu", inside)
+
+
+def test_graphs() -> None:
+    check_graphs("cpu", inside)

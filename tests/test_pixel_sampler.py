@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -252,35 +253,69 @@ def test_samples_follow_the_enumerated_distribution(image_shape, levels):
 # ---- what nothing may depend on --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("threads", "shared"), [(1, 0), (2, 1 << 60), (2, 0), (5, 0)])
-def test_parameters_are_equal_to_the_bit_for_any_batch_and_threads(threads, shared, monkeypatch):
+# From how many multiplications a row, and a pixel, threads share an image: never, rows, both.
+SHARING = {"tiles": (1 << 60, 1 << 60), "rows": (0, 1 << 60), "rows and pixels": (0, 0)}
+
+
+def share(monkeypatch: pytest.MonkeyPatch, sharing: str) -> None:
+    rows, pixels = SHARING[sharing]
+    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", rows)
+    monkeypatch.setattr(incremental, "_SHARED_PIXEL_PRODUCTS", pixels)
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("channels", [40, 9, 160])  # halves that can be shared, halves that cannot
+def test_parameters_are_equal_to_the_bit_for_any_batch_and_threads(
+    channels, threads, sharing, monkeypatch, isa
+):
     """With fewer images than threads and enough to do, several threads work on one."""
-    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", shared)
-    x, model = draw_levels(4, 37, 1, 6, 7), gated((1, 6, 7), 4, 40)
+    share(monkeypatch, sharing)
+    size = (1, 6, 7) if channels < 100 else (1, 4, 5)
+    x, model = draw_levels(4, 7, *size), gated(size, 4, channels)
     with torch.no_grad():
         program = model.pixel_program()
-    alone = torch.cat([teacher_forced(program, x[i : i + 1], {}, "native") for i in range(37)])
+    torch.set_num_threads(1)
+    alone = torch.cat([teacher_forced(program, x[i : i + 1], {}, "native") for i in range(7)])
     torch.set_num_threads(threads)
-    for batch in (2, 19):
+    for batch in (1, 2, 7):
         got = torch.cat([teacher_forced(program, part, {}, "native") for part in x.split(batch)])
         assert torch.equal(got, alone)
 
 
+@pytest.mark.parametrize("sharing", ["rows", "rows and pixels"])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_levels_are_equal_to_the_bit_for_any_batch_and_threads(threads, monkeypatch):
-    monkeypatch.setattr(incremental, "_SHARED_PRODUCTS", 0)
-    x, labels, model = draw_levels(256, 5, 3, 7, 6), torch.arange(5) % 3, toy((3, 7, 6), levels=256)
+@pytest.mark.parametrize("filters", [6, 16, 48])
+def test_levels_are_equal_to_the_bit_for_any_batch_and_threads(
+    filters, threads, sharing, monkeypatch, isa
+):
+    share(monkeypatch, sharing)
+    x, labels = draw_levels(256, 5, 3, 7, 6), torch.arange(5) % 3
+    model = toy((3, 7, 6), levels=256, filters=filters)
     with torch.no_grad():
         program, inputs = model.program(), model.inputs(labels)
+    torch.set_num_threads(1)
     alone = teacher_forced(program, x, inputs, "native")
     torch.set_num_threads(threads)
     assert torch.equal(teacher_forced(program, x, inputs, "native"), alone)
-    first = {name: value[:2] for name, value in inputs.items()}
-    assert torch.equal(teacher_forced(program, x[:2], first, "native"), alone[:2])
+    for n in (1, 2):
+        first = {name: value[:n] for name, value in inputs.items()}
+        assert torch.equal(teacher_forced(program, x[:n], first, "native"), alone[:n])
 
 
-def test_a_forked_process_samples_with_one_thread():
+def test_more_threads_than_cores_share_an_image(monkeypatch):
+    """They wait for one another some thousand times; none may hang."""
+    share(monkeypatch, "rows and pixels")
+    model = gated((1, 6, 6), 4, 160)
+    expected = model.sample(1, seed=3)
+    torch.set_num_threads(4 * (os.cpu_count() or 1))
+    assert torch.equal(model.sample(1, seed=3), expected)
+
+
+def test_a_forked_process_samples_with_one_thread(monkeypatch):
+    share(monkeypatch, "rows and pixels")
     model = gated((1, 6, 6), 4)
+    model.sample(1)
     torch.set_num_threads(2)
     expected = model.sample(4)
     with multiprocessing.get_context("fork").Pool(1) as pool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from types import ModuleType
 
 import pytest
@@ -11,6 +13,7 @@ from checks import assert_as_exact_as_torch
 from emulated import SCHEDULES, emulation
 from test_pixel_sampler import draw_levels, gated, labels_of, map_program, teacher_forced, toy
 
+from genfast.ops import pixel_sampler
 from genfast.sampling import PixelSampler, Program, ProgramBuilder
 
 
@@ -76,6 +79,101 @@ def draw_images(program: Program, engine: str, n: int, **keywords) -> torch.Tens
     PixelSampler(program, engine).fill(x, known, **keywords)
     assert not x[0, 0, 0].any()
     return x
+
+
+# ---- rows replayed from graphs ----------------------------------------------------------------------
+
+
+@contextmanager
+def launched_singly() -> Iterator[None]:
+    """Inside, every kernel is launched by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_sampler, "USE_GRAPHS", False)
+        yield
+
+
+GRAPH_CASES = ["gated", "levels", "map"]
+
+
+def graph_case(name: str) -> tuple[Program, dict[str, torch.Tensor]]:
+    """Programs of more rows than their rings are deep, so that rows are replayed."""
+    if name == "gated":  # a class, known once for all rows
+        model = gated((2, 9, 2), 5, 6, 2, 3)
+        return model.pixel_program(), model.pixel_inputs(torch.arange(3))
+    if name == "levels":
+        model = toy((3, 11, 3), levels=16, filters=3, depth=2)
+        return model.program(), model.inputs(torch.arange(3))
+    plane = torch.randn(3, 3, 5, 4, generator=torch.Generator().manual_seed(2))
+    return map_program(), {"plane": plane}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", GRAPH_CASES)
+def test_replayed_rows_give_the_bits_of_single_launches(name, emulated):
+    program, inputs = graph_case(name)
+    height = program.image_shape[1]
+    x = draw_levels(program.levels, 3, *program.image_shape)
+    before = emulated.graph_launches()
+    got, images = (
+        teacher_forced(program, x, inputs, "native"),
+        draw_images(program, "native", 3, inputs=inputs),
+    )
+    replayed = emulated.graph_launches() - before
+    assert height < replayed <= 2 * height, "all kinds of rows that come again were replayed"
+    with launched_singly():
+        assert torch.equal(teacher_forced(program, x, inputs, "native"), got)
+        assert torch.equal(draw_images(program, "native", 3, inputs=inputs), images)
+    assert emulated.graph_launches() == before + replayed
+    assert torch.equal(draw_images(program, "interpreter", 3, inputs=inputs), images)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cuts", [[0, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 3, 8, 9]])
+def test_rows_can_be_run_in_any_chunks(cuts, emulated):
+    program, inputs = graph_case("gated")
+    sampler = PixelSampler(program, "native")
+    x = torch.zeros(3, 2, 9, 2, dtype=torch.int64)
+    run = sampler._start(x, torch.zeros_like(x, dtype=torch.bool), 3, 0, 1.0, inputs, None)
+    for first, last in pairwise(cuts):
+        run(first, last)
+    expected = torch.zeros_like(x)
+    with launched_singly():
+        sampler.fill(expected, torch.zeros_like(x, dtype=torch.bool), seed=3, inputs=inputs)
+    assert torch.equal(x, expected)
+
+
+@torch.no_grad()
+def test_samplings_side_by_side_have_their_own_graphs(emulated):
+    """Two with one program, row by row in turn, as on two streams; a third is given up half way."""
+    program, inputs = graph_case("gated")
+    sampler = PixelSampler(program, "native")
+    images = [torch.zeros(3, 2, 9, 2, dtype=torch.int64) for _ in range(3)]
+    none = torch.zeros_like(images[0], dtype=torch.bool)
+    runs = [sampler._start(x, none, seed, 5, 0.9, inputs, None) for seed, x in enumerate(images)]
+    for row in range(9):
+        for run in runs if row < 6 else runs[:2]:
+            run(row, row + 1)
+    del runs
+    for seed, x in enumerate(images):
+        expected = torch.zeros_like(x)
+        with launched_singly():
+            sampler.fill(expected, none, seed=seed, start=5, temperature=0.9, inputs=inputs)
+        rows = 9 if seed < 2 else 6
+        assert torch.equal(x[:, :, :rows], expected[:, :, :rows])
+
+
+@torch.no_grad()
+def test_a_stream_that_is_being_captured_gets_single_launches(emulated):
+    program, inputs = graph_case("gated")
+    expected = draw_images(program, "native", 3, inputs=inputs)
+    before = emulated.graph_launches()
+    emulated.set_capturing(True)
+    try:
+        images = draw_images(program, "native", 3, inputs=inputs)
+    finally:
+        emulated.set_capturing(False)
+    assert torch.equal(images, expected)
+    assert emulated.graph_launches() == before
 
 
 def test_too_many_taps_are_refused(emulated):

@@ -7,6 +7,7 @@
 //
 //   cuda.h         shared memory
 //   cuda_launch.h  launch, launch_coop
+//   cuda_graph.h   Graph, Launcher, is_capturing
 //   cuda_sync.h    grid_sync, ld_acquire, st_release, spin_yield
 //   cuda_async.h   cp_async<BYTES>, cp_async_commit, cp_async_wait<N>
 //   cuda_mma.h     ldmatrix_x4, mma_bf16, mma_fp16, mma_tf32, split_tf32, pack_bf16, pack_fp16
@@ -16,7 +17,7 @@
 // Rules for kernel files:
 //  1. No inline PTX, no <<<>>>, no cooperative_groups, no torch; no test of __CUDA_ARCH__ in a kernel.
 //  2. Shared memory only by SHARED(type, name) or dyn_smem<T>(), of trivial types.
-//  3. Launches only by launch() and launch_coop(); every thread of the grid calls grid_sync.
+//  3. Launches only by launch(), launch_coop() and Graph; every thread of the grid calls grid_sync.
 //  4. Explicit masks, no implicit warp synchrony; a shuffle orders no memory, __syncwarp does.
 //  5. At most one barrier or warp operation on a source line, barriers in uniform control flow.
 //  6. Spin loops only in cooperative launches, with spin_yield, ld_acquire and st_release.
@@ -82,6 +83,7 @@ GENFAST_DEVICE unsigned shared_address(const void* p) {
 }  // namespace genfast::cuda
 
 #include "common/cuda_async.h"
+#include "common/cuda_graph.h"
 #include "common/cuda_launch.h"
 #include "common/cuda_math.h"
 #include "common/cuda_mma.h"

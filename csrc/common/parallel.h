@@ -6,6 +6,16 @@ namespace genfast {
 // 1 in a process forked from one that loaded this module: an OpenMP region there can wait for ever for
 // threads that only the parent has. Defined in parallel.cpp.
 int usable_threads(int requested);
+
+// Where the threads of a team meet every few microseconds: those that are early spin, since a wake-up
+// costs more than the wait. On a busy machine the late one may not be running at all, so they soon offer
+// their core, and in the end sleep in between.
+struct alignas(64) SpinBarrier {
+  unsigned arrived = 0;
+  alignas(64) unsigned meeting = 0;  // how many there have been
+
+  void wait(unsigned threads);
+};
 }  // namespace genfast
 
 #ifdef GENFAST_ISA

@@ -28,6 +28,12 @@ void bind_emulation(pybind11::module_& module) {
       },
       pybind11::arg("order"), pybind11::arg("seed") = 0,
       "In which order the emulated threads of later launches run; seed: of the order 'random'.");
+  module.def(
+      "set_capturing", [](bool capturing) { emulation::config.capturing = capturing; },
+      "Whether every stream says from now on that a graph is being captured from it.");
+  module.def(
+      "graph_launches", [] { return emulation::graph_launches.load(); },
+      "How many times graphs have been replayed.");
 }
 
 }  // namespace genfast

@@ -2,6 +2,7 @@
 #pragma once
 #include <cuda_runtime.h>  // for types only: dim3, uint3, float4, cudaStream_t
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -18,8 +19,10 @@ struct Config {
   uint64_t seed = 0;                     // of Order::random
   unsigned max_coresident_blocks = 132;  // of a cooperative launch
   size_t max_dynamic_smem = 227 << 10;   // sm_90
+  bool capturing = false;                // what is_capturing says of every stream
 };
 extern Config config;
+extern std::atomic<unsigned> graph_launches;  // since the module was loaded
 
 // A kernel did what CUDA forbids; the message says what, which thread, and where.
 struct EmulatorError : std::runtime_error {

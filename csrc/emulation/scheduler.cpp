@@ -7,6 +7,7 @@
 namespace genfast::emulation {
 
 Config config;
+std::atomic<unsigned> graph_launches{0};
 Indices* current_indices;
 dim3 grid_dim, block_dim;
 // Never destroyed, so that LeakSanitizer still finds the fibers at exit.

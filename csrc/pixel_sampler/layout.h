@@ -50,13 +50,20 @@ struct PixelLayout {
     w.target_image = target.image;
     w.columns = (program.buffer[code.target.buffer].columns - j + step - 1) / step;
     w.together = target.column == images * target.image;
-    for (int k = 0; k < code.taps + code.before + code.after; ++k) {
+    for (int k = 0; k < code.operands(); ++k) {
       operands[k] = operand(code.operand[k], level, i, j, step);
       w.together = w.together && operands[k].column == images * operands[k].image;
     }
     return w;
   }
 };
+
+// Where the scans from instruction k on end that are independent of one another: k if it is none.
+inline int scans_end(const PixelProgram& program, int k, int last) {
+  const int step = program.instruction[k].step;
+  while (k < last && program.instruction[k].scan && program.instruction[k].step == step) ++k;
+  return k;
+}
 
 // Which of a work's columns an instruction runs at for a column of the image, -1 for none.
 inline int pixel_column(const PixelWork& work, int column) {

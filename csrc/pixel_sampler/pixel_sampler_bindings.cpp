@@ -2,10 +2,15 @@
 
 #include <pybind11/stl.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "common/bindings.h"
 #include "common/parallel.h"
@@ -16,14 +21,23 @@
 namespace genfast {
 namespace {
 
-// Memory aligned to a cache line.
+// Memory aligned to a cache line; if there is much of it, to a huge page, which it asks for: weights are
+// read through from end to end for every pixel, and small pages then cost as much as the reading.
 struct FreeAligned {
-  void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
+  void operator()(float* p) const { std::free(p); }
 };
 typedef std::unique_ptr<float[], FreeAligned> Floats;
 Floats allocate(int64_t count) {
-  return Floats(static_cast<float*>(
-      ::operator new[](static_cast<size_t>(count) * sizeof(float), std::align_val_t{64})));
+  constexpr size_t kLine = 64, kHugePage = 2 << 20;
+  const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+  const size_t alignment = bytes < 2 * kHugePage ? kLine : kHugePage;
+  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, rounded);
+  if (!memory) throw std::bad_alloc();
+#ifdef __linux__
+  if (alignment == kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);  // a wish: it may fail
+#endif
+  return Floats(static_cast<float*>(memory));
 }
 
 // Reads what genfast/sampling/packing.py writes.
@@ -90,6 +104,15 @@ class Program {
  private:
   static constexpr int64_t kKept = 16 << 20;  // floats
 
+  bool on_gpu() const { return !copy_; }
+  static int power_of_two(int at_least) {
+    int power = 1;
+    while (power < at_least) power *= 2;
+    return power;
+  }
+
+  const float* address(int64_t place) const { return place < 0 ? nullptr : weights_ + place; }
+
   void read_buffers(Reader& in) {
     view_.buffers = in.number();
     for (int n = 0; n < view_.buffers; ++n) {
@@ -98,8 +121,13 @@ class Program {
       for (int* field : {&b.level, &b.depth, &b.left, &b.columns, &b.right, &b.channels, &b.padded}) {
         *field = in.number();
       }
+      // Rows come back to the same places after as many rows as the deepest ring has, if all depths are
+      // powers of two: so few graphs do for all of them.
+      if (on_gpu()) b.depth = power_of_two(b.depth);
       b.offset = floats_;
       floats_ += int64_t{b.depth} * (b.left + b.columns + b.right) * b.padded;
+      b.above = address(in.next());
+      b.beside = address(in.next());
       if (b.source == PixelSource::image) view_.image = n;
       buffers_.push_back(b);
     }
@@ -125,11 +153,14 @@ class Program {
     PixelInstruction i{};
     i.function = in.kind<PixelFunction>();
     i.target = in.tap();
-    for (int* field : {&i.level, &i.outputs, &i.row_parity, &i.column_parity}) *field = in.number();
-    const int64_t weight = in.next(), bias = in.next();
+    for (int* field :
+         {&i.level, &i.outputs, &i.row_parity, &i.column_parity, &i.scan, &i.step, &i.cell_distance}) {
+      *field = in.number();
+    }
+    const int64_t weight = in.next();
     i.weight = weights_ + (weight < 0 ? 0 : weight);
-    i.bias = bias < 0 ? nullptr : weights_ + bias;
-    for (int* kind : {&i.taps, &i.before, &i.after}) {
+    i.bias = address(in.next());
+    for (int* kind : {&i.taps, &i.before, &i.after, &i.cell}) {
       *kind = in.number();
       for (int n = 0; n < *kind; ++n) {
         taps_.push_back(in.tap());
@@ -188,8 +219,11 @@ class Images {
 class Sampling {
  public:
   Sampling(std::shared_ptr<Program> program, std::shared_ptr<Images> images, int64_t count, int tiles,
-           int threads)
-      : program_(std::move(program)), images_(std::move(images)), threads_(usable_threads(threads)) {
+           int threads, bool share_pixels)
+      : program_(std::move(program)),
+        images_(std::move(images)),
+        threads_(usable_threads(threads)),
+        share_pixels_(share_pixels) {
     cut(count, tiles);
   }
   ~Sampling() { program_->give_back(std::move(memory_), count_); }
@@ -199,7 +233,8 @@ class Sampling {
     const py::gil_scoped_release release;
     const PixelProgram& program = program_->view();
     GENFAST_CALL_CPU(pixel_sampler_run_cpu, program, images_->batch(), tiles_.data(),
-                     static_cast<int>(tiles_.size()), scratch_.data(), threads_, first_row, last_row);
+                     static_cast<int>(tiles_.size()), scratch_.data(), usable_threads(threads_),
+                     share_pixels_, first_row, last_row);
   }
 
  private:
@@ -216,16 +251,18 @@ class Sampling {
     const size_t works = static_cast<size_t>(program.first[static_cast<int>(PixelPhase::count)]);
     operands_.resize(operands * static_cast<size_t>(tiles + threads_));
     works_.resize(works * static_cast<size_t>(tiles));
+    const size_t buffers = static_cast<size_t>(program.buffers);
+    written_.resize(buffers * static_cast<size_t>(threads_));
     float* next = memory_.get();
     PixelOperand* next_operands = operands_.data();
     for (int t = 0; t < tiles; ++t, next_operands += operands) {
       const int64_t first = images * t / tiles, size = images * (t + 1) / tiles - first;
       tiles_.push_back({first, static_cast<int>(size), next, next_operands,
-                        works_.data() + static_cast<size_t>(t) * works});
+                        works_.data() + static_cast<size_t>(t) * works, SpinBarrier{}});
       next += size * state;
     }
     for (int t = 0; t < threads_; ++t, next += scratch, next_operands += operands) {
-      scratch_.push_back({next, next_operands});
+      scratch_.push_back({next, next_operands, written_.data() + static_cast<size_t>(t) * buffers});
     }
   }
 
@@ -237,18 +274,35 @@ class Sampling {
   std::vector<PixelWork> works_;
   std::vector<PixelTile> tiles_;
   std::vector<PixelScratch> scratch_;
+  std::vector<int> written_;
   int threads_;
+  bool share_pixels_;
 };
 
 #ifdef GENFAST_WITH_CUDA
-// Rows of all images; `memory` is the device's, Program.floats an image, zeroed before the first row.
-void run_cuda(const Program& program, const Images& images, uintptr_t memory, int64_t count,
-              int first_row, int last_row, int device, uintptr_t stream) {
-  const py::gil_scoped_release release;
-  const CudaDevice current(device);
-  pixel_sampler_run_cuda(program.view(), images.batch(), reinterpret_cast<float*>(memory), count,
-                         first_row, last_row, reinterpret_cast<cudaStream_t>(stream));
-}
+// Images on their way on a GPU. memory: the device's, Program.floats an image and kPixelPad more,
+// zeroed.
+class CudaSampling {
+ public:
+  CudaSampling(std::shared_ptr<Program> program, std::shared_ptr<Images> images, uintptr_t memory,
+               int64_t count, bool graphs)
+      : program_(std::move(program)),
+        images_(std::move(images)),
+        sampling_(program_->view(), images_->batch(), reinterpret_cast<float*>(memory),
+                  reinterpret_cast<int*>(memory) + count * program_->floats(), count, graphs) {}
+  CudaSampling(const CudaSampling&) = delete;
+
+  void run(int first_row, int last_row, int device, uintptr_t stream) {
+    const py::gil_scoped_release release;
+    const CudaDevice current(device);
+    sampling_.run(first_row, last_row, reinterpret_cast<cudaStream_t>(stream));
+  }
+
+ private:
+  std::shared_ptr<Program> program_;
+  std::shared_ptr<Images> images_;
+  PixelCudaSampling sampling_;
+};
 #endif
 
 }  // namespace
@@ -262,10 +316,12 @@ void bind_pixel_sampler(py::module_& m) {
       .def(py::init<uintptr_t, uintptr_t, uintptr_t, const std::vector<uintptr_t>&, uintptr_t, uint64_t,
                     int64_t, float>());
   py::class_<Sampling>(m, "PixelSampling", py::module_local())
-      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Images>, int64_t, int, int>())
+      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Images>, int64_t, int, int, bool>())
       .def("run", &Sampling::run);
 #ifdef GENFAST_WITH_CUDA
-  m.def("pixel_sampler_run_cuda", &run_cuda);
+  py::class_<CudaSampling>(m, "PixelCudaSampling", py::module_local())
+      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Images>, uintptr_t, int64_t, bool>())
+      .def("run", &CudaSampling::run);
 #endif
 }
 

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "common/simd.h"
+#include "pixel_sampler/cell.h"
 #include "pixel_sampler/draw.h"
 #include "pixel_sampler/layout.h"
 #include "pixel_sampler/product.h"
@@ -15,24 +16,40 @@ namespace {
 GENFAST_INLINE Vec elu(Vec z) { return z > 0.0f ? z : minus_one(exp_parts(at_most(z, 0.0f))); }
 GENFAST_INLINE Vec glu(Vec a, Vec b) { return a / (1.0f + value(exp_parts(-b))); }
 
-// tanh(a) sigmoid(b) with one division, as in gated_cpu.cpp: u = e^{-2|a|}, v = e^{-b}.
-GENFAST_INLINE Vec gate(Vec a, Vec b) {
-  const Vec u1 = minus_one(exp_parts(-2.0f * abs(a)));
-  const Vec v = value(exp_parts(-b));
-  const Vec denominator = 2.0f + u1;
-  return copy_sign((0.0f - u1) / (denominator * v + denominator), a);
+// Channels first .. last - 1 of those that an instruction's function takes, of each half where it takes
+// two of them together.
+struct Share {
+  int first, last;
+  bool all;
+};
+
+bool takes_halves(PixelFunction function) {
+  return function == PixelFunction::gate || function == PixelFunction::glu;
 }
 
-// The vectors of a position. They may run over the end by less than a vector: into padding.
+// A member's share of an instruction. One thread takes all channels where a vector that runs over the
+// end of a half would write what is another's.
+Share share_of(const PixelInstruction& code, int64_t member, int64_t members) {
+  const bool halves = takes_halves(code.function);
+  const int channels = halves ? code.outputs / 2 : code.outputs;
+  const int part = code.function == PixelFunction::lstm ? kCellPart : kPixelPad;
+  const int64_t parts = (channels + part - 1) / part;
+  const bool adjoining = halves || code.function == PixelFunction::concat_elu;
+  if (members == 1 || (adjoining && channels % kPixelPad)) return {0, member ? 0 : channels, true};
+  return {static_cast<int>(parts * member / members) * part,
+          static_cast<int>(parts * (member + 1) / members) * part, false};
+}
+
+// The vectors of a share. They may run over the end by less than a vector: into padding.
 template <class Function>
-GENFAST_INLINE void each_vector(int channels, const Function& function) {
-  for (int i = 0; i < channels; i += kLanes) function(i);
+GENFAST_INLINE void each_vector(const Share& share, const Function& function) {
+  for (int i = share.first; i < share.last; i += kLanes) function(i);
 }
 
 // elu(-z) follows elu(z) without padding, so its last vector has to end where the channels do.
-static void concat_elu(const float* z, int channels, float* y) {
-  each_vector(channels, [&](int i) { store(y + i, elu(load(z + i))); });
-  each_vector(channels, [&](int i) {
+static void concat_elu(const float* z, int channels, const Share& share, float* y) {
+  each_vector(share, [&](int i) { store(y + i, elu(load(z + i))); });
+  each_vector(share, [&](int i) {
     const Vec v = elu(-load(z + i));
     const int left = channels - i;
     if (left >= kLanes) {
@@ -44,71 +61,96 @@ static void concat_elu(const float* z, int channels, float* y) {
 }
 
 // The function of what `product` left in z, at one position.
-static void apply(PixelFunction function, const float* z, int outputs, float* y) {
+static void apply(PixelFunction function, const float* z, int outputs, const Share& share, float* y) {
   const int half = outputs / 2;
   switch (function) {
     case PixelFunction::identity: break;  // it has no z of its own
     case PixelFunction::relu:
-      return each_vector(outputs, [&](int i) { store(y + i, at_least(load(z + i), 0.0f)); });
-    case PixelFunction::elu: return each_vector(outputs, [&](int i) { store(y + i, elu(load(z + i))); });
-    case PixelFunction::concat_elu: return concat_elu(z, outputs, y);
+      return each_vector(share, [&](int i) { store(y + i, at_least(load(z + i), 0.0f)); });
+    case PixelFunction::elu: return each_vector(share, [&](int i) { store(y + i, elu(load(z + i))); });
+    case PixelFunction::concat_elu: return concat_elu(z, outputs, share, y);
     case PixelFunction::gate:
-      return each_vector(half, [&](int i) { store(y + i, gate(load(z + i), load(z + half + i))); });
+      return each_vector(share, [&](int i) { store(y + i, gate(load(z + i), load(z + half + i))); });
     case PixelFunction::glu:
-      return each_vector(half, [&](int i) { store(y + i, glu(load(z + i), load(z + half + i))); });
+      return each_vector(share, [&](int i) { store(y + i, glu(load(z + i), load(z + half + i))); });
+    case PixelFunction::lstm: break;  // it takes more
   }
 }
 
 // ---- running an instruction ----------------------------------------------------------------------
 
-// At consecutive positions, images of one column or all columns and images of a row.
-void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t last, float* scratch) {
+Outputs outputs_of(const PixelInstruction& code, const Share& share) {
+  if (share.all) return {0, (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad, -1};
+  return {share.first, share.last, takes_halves(code.function) ? code.outputs / 2 + share.first : -1};
+}
+
+// Adds what comes after the function to a share of the channels that it gave.
+void add_after(const PixelWork& work, int64_t column, int64_t position, const Share& share, float* y) {
   const PixelInstruction& code = *work.code;
+  for (int i = 0; i < code.after; ++i) {
+    const PixelOperand& o = work.operand[code.taps + code.before + i];
+    const float* x = o.base + column * o.column + position * o.image;
+    const auto add = [&](int c) { store(y + c, load(y + c) + load(x + c)); };
+    if (share.all) {
+      each_vector({0, code.target.channels, true}, add);
+    } else {
+      each_vector(share, add);
+      if (code.function == PixelFunction::concat_elu) {
+        each_vector({code.outputs + share.first, code.outputs + share.last, false}, add);
+      }
+    }
+  }
+}
+
+// A share of the channels at consecutive positions, images of one column or all columns and images of a
+// row.
+void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t last,
+                   const Share& share, float* scratch) {
+  if (share.first == share.last) return;
+  const PixelInstruction& code = *work.code;
+  const Outputs outputs = outputs_of(code, share);
   const int64_t pitch = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad + kPixelPad;
   for (int64_t position = first; position < last;) {
     const int count = last - position < kPixelBlock ? static_cast<int>(last - position) : kPixelBlock;
     float* y = work.target + column * work.target_column + position * work.target_image;
     if (code.function == PixelFunction::identity) {
-      product(work, column, position, count, y, work.target_image);
+      product(work, column, position, count, outputs, y, work.target_image);
     } else {
-      product(work, column, position, count, scratch, pitch);
-      for (int n = 0; n < count; ++n) {
-        float* to = y + n * work.target_image;
-        apply(code.function, scratch + n * pitch, code.outputs, to);
-        for (int i = 0; i < code.after; ++i) {
-          const PixelOperand& o = work.operand[code.taps + code.before + i];
-          const float* x = o.base + column * o.column + (position + n) * o.image;
-          each_vector(code.target.channels, [&](int c) { store(to + c, load(to + c) + load(x + c)); });
+      product(work, column, position, count, outputs, scratch, pitch);
+      for (int n = 0; n < count; ++n, y += work.target_image) {
+        if (code.function == PixelFunction::lstm) {
+          const PixelOperand& cell = work.operand[code.operands() - 1];
+          lstm(scratch + n * pitch, share.first, share.last,
+               cell.base + column * cell.column + (position + n) * cell.image, y + code.cell_distance,
+               y);
+        } else {
+          apply(code.function, scratch + n * pitch, code.outputs, share, y);
         }
+        add_after(work, column, position + n, share, y);
       }
     }
     position += count;
   }
 }
 
-// Several threads that run the same tile: member 0 .. size - 1.
+// Threads that run the same tile: member 0 .. size - 1.
 struct Team {
   int member, size;
-  bool waits;  // whether there are others at all that have to be waited for
+  bool shares_pixels;
 
   int64_t begin(int64_t n) const { return n * member / size; }
   int64_t end(int64_t n) const { return n * (member + 1) / size; }
-  // Of all threads: every team runs the same instructions, in step.
-  void wait() const {
-    if (waits) {
-#pragma omp barrier
-    }
-  }
 };
 
 // A member's share of a row.
 void run_row(const PixelWork& work, int images, const Team& team, float* scratch) {
+  const Share all = share_of(*work.code, 0, 1);
   if (work.together) {
     const int64_t positions = int64_t{work.columns} * images;
-    run_positions(work, 0, team.begin(positions), team.end(positions), scratch);
+    run_positions(work, 0, team.begin(positions), team.end(positions), all, scratch);
   } else {
     for (int64_t q = team.begin(work.columns); q < team.end(work.columns); ++q) {
-      run_positions(work, q, 0, images, scratch);
+      run_positions(work, q, 0, images, all, scratch);
     }
   }
 }
@@ -119,15 +161,20 @@ void run_row(const PixelWork& work, int images, const Team& team, float* scratch
 struct Sampler {
   const PixelProgram& program;
   const PixelBatch& batch;
-  const PixelTile& tile;
+  PixelTile& tile;
   const PixelScratch& scratch;
   const Team& team;
   const PixelLayout layout{program, tile.memory, tile.images};
+
+  void wait() const {
+    if (team.size > 1) tile.barrier.wait(static_cast<unsigned>(team.size));
+  }
 
   // Fills the row of what is known beforehand.
   void start_row(int row) const {
     for (int n = 0; n < program.buffers; ++n) {
       const PixelBuffer& b = program.buffer[n];
+      fill_borders(b, row);
       if (b.source == PixelSource::ones) {
         for (int64_t k = 0; k < b.columns * tile.images; ++k) layout.at(b, row, 0)[k * b.padded] = 1.0f;
       } else if (b.source == PixelSource::map || (b.source == PixelSource::vector && row == 0)) {
@@ -145,13 +192,44 @@ struct Sampler {
     }
   }
 
+  void fill_borders(const PixelBuffer& b, int row) const {
+    const auto fill = [&](int of_row, int column, const float* from) {
+      for (int t = 0; t < tile.images; ++t) {
+        __builtin_memcpy(layout.at(b, of_row, column) + t * b.padded, from,
+                         sizeof(float) * static_cast<unsigned long>(b.padded));
+      }
+    };
+    for (int r = 1; b.above && row == 0 && r < b.depth; ++r) {
+      for (int c = 0; c < b.columns; ++c) fill(-r, c, b.above + int64_t{c} * b.padded);
+    }
+    if (!b.beside) return;
+    const float* beside = b.beside + int64_t{row} * b.padded;
+    for (int c = -b.left; c < 0; ++c) fill(row, c, beside);
+    for (int c = b.columns; c < b.columns + b.right; ++c) fill(row, c, beside);
+  }
+
   // ---- running ----
 
   void run(PixelPhase phase, int row) const {
-    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
-      run_row(layout.work(program.instruction[k], row, scratch.operands), tile.images, team,
-              scratch.floats);
-      team.wait();
+    const int last = program.first[int(phase) + 1];
+    for (int k = program.first[int(phase)]; k < last;) {
+      const int next = scans_end(program, k, last);
+      if (next == k) {
+        run_row(layout.work(program.instruction[k++], row, scratch.operands), tile.images, team,
+                scratch.floats);
+      } else {
+        for (int own = k + team.member; own < next; own += team.size) scan(own, row);
+        k = next;
+      }
+      wait();
+    }
+  }
+
+  void scan(int k, int row) const {
+    const PixelWork work = layout.work(program.instruction[k], row, scratch.operands);
+    const int way = work.code->scan, begin = way > 0 ? 0 : work.columns - 1;
+    for (int q = begin; q >= 0 && q < work.columns; q += way) {
+      run_positions(work, q, 0, tile.images, share_of(*work.code, 0, 1), scratch.floats);
     }
   }
 
@@ -199,61 +277,107 @@ struct Sampler {
   }
 
   // The instructions that run at pixels, on a row: their operands are found once.
-  void run_pixels(int row) const {
-    const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
+  void find_pixel_works(int row) const {
     PixelOperand* operands = tile.operands;
-    for (int k = first; k < last; ++k) {
-      if (program.instruction[k].draw) continue;
-      tile.works[k] = layout.work(program.instruction[k], row, operands);
-      operands +=
-          program.instruction[k].taps + program.instruction[k].before + program.instruction[k].after;
+    for (int k = program.first[int(PixelPhase::pixel)]; k < program.first[int(PixelPhase::end)]; ++k) {
+      const PixelInstruction& code = program.instruction[k];
+      if (code.draw) continue;
+      tile.works[k] = layout.work(code, row, operands);
+      operands += code.operands();
     }
+  }
+
+  template <class Compute, class Draw>
+  void each_pixel_instruction(const Compute& compute, const Draw& draw_one) const {
+    const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
     for (int column = 0; column < program.width; ++column) {
       for (int k = first; k < last; ++k) {
-        const PixelInstruction& code = program.instruction[k];
-        if (code.draw) {
-          draw(code, row, column);
-          continue;
+        if (program.instruction[k].draw) {
+          draw_one(program.instruction[k], column);
+        } else {
+          const int q = pixel_column(tile.works[k], column);
+          if (q >= 0) compute(tile.works[k], q);
         }
-        const int q = pixel_column(tile.works[k], column);
-        if (q >= 0) run_positions(tile.works[k], q, 0, tile.images, scratch.floats);
       }
     }
+  }
+
+  void run_pixels_alone(int row) const {
+    each_pixel_instruction(
+        [&](const PixelWork& work, int column) {
+          run_positions(work, column, 0, tile.images, share_of(*work.code, 0, 1), scratch.floats);
+        },
+        [&](const PixelInstruction& code, int column) { draw(code, row, column); });
+  }
+
+  // Each member computes its share of the outputs. They meet before an instruction that reads what one
+  // of them may have written since they last met; every place is written once a row, before it is read.
+  void run_pixels_together(int row) const {
+    for (int n = 0; n < program.buffers; ++n) scratch.written[n] = -1;
+    int meetings = 0;  // since when the row began
+    const auto meet_for = [&](const PixelInstruction& code, int operands) {
+      for (int i = 0; i < operands; ++i) {
+        if (scratch.written[code.operand[i].buffer] != meetings) continue;
+        wait();
+        ++meetings;
+        return;
+      }
+    };
+    each_pixel_instruction(
+        [&](const PixelWork& work, int column) {
+          const PixelInstruction& code = *work.code;
+          meet_for(code, code.operands());
+          run_positions(work, column, 0, tile.images, share_of(code, team.member, team.size),
+                        scratch.floats);
+          scratch.written[code.target.buffer] = meetings;
+        },
+        [&](const PixelInstruction& code, int column) {
+          meet_for(code, 1);
+          if (team.member == 0) draw(code, row, column);
+          scratch.written[program.image] = meetings;
+        });
   }
 
   void run_rows(int first_row, int last_row) const {
     for (int row = first_row; row < last_row; ++row) {
       if (team.member == 0) start_row(row);
-      team.wait();
+      wait();
       run(PixelPhase::row, row);
-      if (team.member == 0) run_pixels(row);
-      team.wait();
-      run(PixelPhase::end, row);
+      if (team.member == 0) find_pixel_works(row);
+      if (team.shares_pixels) {
+        wait();
+        run_pixels_together(row);
+      } else if (team.member == 0) {
+        run_pixels_alone(row);
+      }
+      wait();
+      if (row + 1 < program.height) run(PixelPhase::end, row);  // only later rows read its results
     }
   }
 };
 
 }  // namespace
 
-void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, const PixelTile* tiles,
-                           int count, const PixelScratch* scratch, int threads, int first_row,
-                           int last_row) {
+void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, PixelTile* tiles,
+                           int count, const PixelScratch* scratch, int threads, bool share_pixels,
+                           int first_row, int last_row) {
   const auto run = [&](int tile, int thread, const Team& team) {
     Sampler{program, batch, tiles[tile], scratch[thread], team}.run_rows(first_row, last_row);
   };
+  const Team alone = {0, 1, false};
   if (threads == 1) {
-    for (int tile = 0; tile < count; ++tile) run(tile, 0, {0, 1, false});
+    for (int tile = 0; tile < count; ++tile) run(tile, 0, alone);
     return;
   }
 #pragma omp parallel num_threads(threads)
   {
     const int thread = omp_get_thread_num(), got = omp_get_num_threads();
     if (got < 2 * count) {
-      for (int tile = thread; tile < count; tile += got) run(tile, thread, {0, 1, false});
+      for (int tile = thread; tile < count; tile += got) run(tile, thread, alone);
     } else {  // those left over join the last team
       const int size = got / count, tile = thread / size < count ? thread / size : count - 1;
       const int own = tile == count - 1 ? got - tile * size : size;
-      run(tile, thread, {thread - tile * size, own, true});
+      run(tile, thread, {thread - tile * size, own, share_pixels && own > 1});
     }
   }
 }

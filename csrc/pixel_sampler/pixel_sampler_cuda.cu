@@ -1,15 +1,26 @@
 // pixel_sampler on CUDA: all images are one tile, caches stay on the device, a kernel an instruction.
 //
-// The host knows where everything is and launches without ever waiting: some 20 launches a pixel for a
-// Gated PixelCNN. Nothing of a launch depends on the images drawn, so that whole rows can be captured in
-// graphs. fp32 throughout, each output summed in one order: as on the CPU, the parameters of the draws
-// do not depend on the batch.
+// The host knows where everything is and never waits. A pixel of a Gated PixelCNN takes some 20
+// launches; to make them from graphs is several times as fast. Nothing of a launch depends on what is
+// drawn, and where its operands are depends on the row by its place in the rings only: there are as many
+// kinds of rows as the deepest ring has (4 in a Gated PixelCNN, 8 with PixelCNN++'s three levels), and
+// each kind becomes a graph when its first row is reached. What a row needs besides, its number (for the
+// uniforms and for where images and conditions are), is kept on the device; the last launch of a row
+// counts it up. So a graph needs no update between two replays. Rows above the image need nothing of
+// their own: the rings begin as zeros. A graph belongs to one sampling, hence to one stream at a time.
+//
+// fp32 throughout, each output summed in one order: as on the CPU, the parameters of the draws do not
+// depend on the batch.
+#include <algorithm>
+#include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
 #include "common/cuda.h"
 #include "pixel_sampler/layout.h"
 #include "pixel_sampler/pixel_sampler.h"
+#include "pixel_sampler/scan_cuda.h"
 
 namespace genfast {
 namespace {
@@ -22,7 +33,7 @@ constexpr int kMaxOperands = 64;
 // A launch's own copy of an instruction and of where its operands are.
 struct Product {
   PixelFunction function;
-  int outputs, channels, taps, before, after;
+  int outputs, channels, taps, before, after, cell_distance;
   int positions, inner;  // inner: positions of a column
   const float *weight, *bias;
   float* target;
@@ -38,15 +49,9 @@ GENFAST_DEVICE int64_t offset(int64_t column_pitch, int64_t image_pitch, int pos
 
 // The packed weight of channel k (of all taps) for an output.
 GENFAST_DEVICE const float* weight_of(const Product& p, int k, int output) {
-  const int padded = (p.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
-  const int panel = output / kPixelPanel * kPixelPanel;
-  const int width = min(kPixelPanel, padded - panel);
-  return p.weight + static_cast<int64_t>(panel) * p.channels + static_cast<int64_t>(k) * width + output -
-         panel;
+  return first_weight(p.weight, p.channels, output) +
+         static_cast<int64_t>(k) * weight_pitch(p.outputs, output);
 }
-
-GENFAST_DEVICE float elu(float z) { return z > 0.0f ? z : expm1f(z); }
-GENFAST_DEVICE float sigmoid(float z) { return 1.0f / (1.0f + expf(-z)); }
 
 GENFAST_DEVICE float bias_and_before(const Product& p, int position, int output, float sum) {
   if (p.bias) sum += p.bias[output];
@@ -65,11 +70,18 @@ GENFAST_DEVICE void write(const Product& p, int position, int channel, float y) 
   p.target[offset(p.target_column, p.target_image, position, p.inner) + channel] = y;
 }
 
-// A block computes kTile outputs at kTile positions; of a function of two halves, those outputs of both.
+// The output that is part `part` of what a function with kParts parts takes together.
+template <int kParts>
+GENFAST_DEVICE int output_of(const Product& p, int part, int channel) {
+  return kParts == 4 ? gate_output(part, channel) : part * (p.outputs / kParts) + channel;
+}
+
+// A block computes kTile outputs at kTile positions; of a function of two halves or four gates, those of
+// all of them.
 template <int kParts>
 __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   SHARED(float[kTile][kTile + 1], x);
-  SHARED(float[2][kTile][kTile], w);
+  SHARED(float[kParts][kTile][kTile], w);
   const int lane = threadIdx.x % kTile, group = threadIdx.x / kTile;
   const int first = blockIdx.x * kTile;
   const int half = p.outputs / kParts, output = blockIdx.y * kTile + lane;
@@ -89,7 +101,8 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
         x[n][lane] = live ? o.base[offset(o.column, o.image, first + n, p.inner) + k0 + lane] : 0.0f;
         for (int part = 0; part < kParts; ++part) {
           const bool there = n < left && output < half;
-          w[part][n][lane] = there ? *weight_of(p, done + k0 + n, part * half + output) : 0.0f;
+          w[part][n][lane] =
+              there ? *weight_of(p, done + k0 + n, output_of<kParts>(p, part, output)) : 0.0f;
         }
       }
       __syncthreads();
@@ -110,10 +123,18 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   for (int e = 0; e < kEach; ++e) {
     const int position = first + group * kEach + e;
     if (position >= p.positions) break;
-    const float z = bias_and_before(p, position, output, sum[0][e]);
-    if constexpr (kParts == 2) {
-      const float b = bias_and_before(p, position, half + output, sum[1][e]);
-      write(p, position, output, (p.function == PixelFunction::gate ? tanhf(z) : z) * sigmoid(b));
+    const auto part = [&](int n) {
+      return bias_and_before(p, position, output_of<kParts>(p, n, output), sum[n][e]);
+    };
+    const float z = part(0);
+    if constexpr (kParts == 4) {
+      const PixelOperand& o = p.operand[p.taps + p.before + p.after];
+      const float cell = o.base[offset(o.column, o.image, position, p.inner) + output];
+      const float next = next_cell(z, part(1), part(2), cell);
+      write(p, position, p.cell_distance + output, next);
+      write(p, position, output, sigmoid(part(3)) * tanhf(next));
+    } else if constexpr (kParts == 2) {
+      write(p, position, output, (p.function == PixelFunction::gate ? tanhf(z) : z) * sigmoid(part(1)));
     } else if (p.function == PixelFunction::concat_elu) {
       write(p, position, output, elu(z));
       write(p, position, p.outputs + output, elu(-z));
@@ -126,16 +147,27 @@ __global__ void __launch_bounds__(kThreads) pixel_compute_kernel(Product p) {
   }
 }
 
-// Fills the row of what is known beforehand: source (N, rows, columns, channels), null for ones.
+// The row that is sampled, counted on the device.
+__global__ void pixel_set_row_kernel(int* row, int value) { *row = value; }
+__global__ void pixel_next_row_kernel(int* row) { ++*row; }
+
+// What is known beforehand, with the distances from one image, row and column to the next; null for
+// ones.
+struct Input {
+  const float* source;
+  int64_t image, row, column;
+};
+
+// Fills columns of a row; `row` null for row 0.
 __global__ void __launch_bounds__(kThreads)
-    pixel_input_kernel(const float* source, float* target, int64_t images, int rows, int row,
-                       int columns, int channels, int padded) {
+    pixel_input_kernel(Input in, float* target, int64_t images, const int* row, int columns,
+                       int channels, int padded) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t position = i / channels, channel = i - position * channels;
   if (position >= columns * images) return;
   const int64_t column = position / images, image = position - column * images;
-  const float* from = source + ((image * rows + row) * columns + column) * channels + channel;
-  target[position * padded + channel] = source ? *from : 1.0f;
+  const int64_t from = image * in.image + (row ? *row : 0) * in.row + column * in.column + channel;
+  target[position * padded + channel] = in.source ? in.source[from] : 1.0f;
 }
 
 // ---- draws ---------------------------------------------------------------------------------------
@@ -147,7 +179,9 @@ struct DrawLaunch {
   float* image;             // where the program sees the first colour of image 0
   int64_t parameters_pitch, image_pitch;
   int channels, first_colour, colours, all_colours, levels, first_output, all_outputs;
-  int64_t pixel, pixels;
+  const int* row;
+  int column, width;
+  int64_t pixels;
 };
 
 // The first of `count` levels whose cumulative probability exceeds the uniform, by a warp: each lane has
@@ -181,9 +215,13 @@ GENFAST_DEVICE int pick(const float* logits, int count, bool bernoulli, float te
   return passed;
 }
 
+GENFAST_DEVICE int64_t pixel_of(const DrawLaunch& d) {
+  return static_cast<int64_t>(*d.row) * d.width + d.column;
+}
+
 GENFAST_DEVICE float uniform_of(const DrawLaunch& d, int64_t n, int draw) {
   return philox_uniform(d.batch.seed, static_cast<uint64_t>(d.batch.start + n),
-                        static_cast<uint32_t>(d.pixel), static_cast<uint32_t>(draw));
+                        static_cast<uint32_t>(pixel_of(d)), static_cast<uint32_t>(draw));
 }
 
 // Levels of all colours from one component of a mixture of logistics; see draw.h.
@@ -215,7 +253,7 @@ __global__ void __launch_bounds__(kWarp) pixel_draw_kernel(DrawLaunch d) {
   const int64_t n = blockIdx.x;
   const float* parameters = d.parameters + n * d.parameters_pitch;
   if (d.batch.outputs) {
-    float* out = d.batch.outputs + (n * d.all_outputs + d.first_output) * d.pixels + d.pixel;
+    float* out = d.batch.outputs + (n * d.all_outputs + d.first_output) * d.pixels + pixel_of(d);
     for (int k = threadIdx.x; k < d.channels; k += kWarp) out[k * d.pixels] = parameters[k];
   }
   const bool mixture = d.head == PixelHead::logistic_mixture;
@@ -229,7 +267,7 @@ __global__ void __launch_bounds__(kWarp) pixel_draw_kernel(DrawLaunch d) {
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
     if (k >= d.colours) break;
-    const int64_t place = (n * d.all_colours + d.first_colour + k) * d.pixels + d.pixel;
+    const int64_t place = (n * d.all_colours + d.first_colour + k) * d.pixels + pixel_of(d);
     if (!d.batch.known[place]) d.batch.x[place] = drawn[k];
     d.image[n * d.image_pitch + k] = d.batch.scaled[d.batch.x[place]];
   }
@@ -237,20 +275,21 @@ __global__ void __launch_bounds__(kWarp) pixel_draw_kernel(DrawLaunch d) {
 
 // ---- the host's side -----------------------------------------------------------------------------
 
-struct Sampler {
+unsigned blocks(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
+
+// Launches a row, or adds it to a graph.
+struct Row {
   const PixelProgram& program;
   const PixelBatch& batch;
-  const PixelLayout layout;
-  cudaStream_t stream;
-
-  static unsigned blocks(int64_t n, int64_t each) {
-    return static_cast<unsigned>((n + each - 1) / each);
-  }
+  const PixelLayout& layout;
+  int* number;  // of the row, on the device
+  int row;
+  cuda::Launcher out;
 
   // Columns column .. column + columns - 1 of a work.
   void launch(const PixelWork& work, int64_t column, int64_t columns) const {
     const PixelInstruction& code = *work.code;
-    const int operands = code.taps + code.before + code.after;
+    const int operands = code.operands();
     if (columns < 1) return;
     if (operands > kMaxOperands) {
       throw std::invalid_argument("an instruction reads more than " + std::to_string(kMaxOperands) +
@@ -260,6 +299,7 @@ struct Sampler {
     p.function = code.function;
     p.outputs = code.outputs, p.channels = code.channels;
     p.taps = code.taps, p.before = code.before, p.after = code.after;
+    p.cell_distance = code.cell_distance;
     p.positions = static_cast<int>(columns * layout.images), p.inner = static_cast<int>(layout.images);
     p.weight = code.weight, p.bias = code.bias;
     p.target = work.target + column * work.target_column;
@@ -270,32 +310,79 @@ struct Sampler {
       p.size[k] = code.operand[k].channels;
     }
     const bool halves = code.function == PixelFunction::gate || code.function == PixelFunction::glu;
-    const dim3 grid(blocks(p.positions, kTile), blocks(code.outputs / (halves ? 2 : 1), kTile));
-    cuda::launch(halves ? pixel_compute_kernel<2> : pixel_compute_kernel<1>, grid, kThreads, 0, stream,
-                 p);
+    const int parts = code.function == PixelFunction::lstm ? 4 : halves ? 2 : 1;
+    const dim3 grid(blocks(p.positions, kTile), blocks(code.outputs / parts, kTile));
+    out.launch(parts == 4   ? pixel_compute_kernel<4>
+               : parts == 2 ? pixel_compute_kernel<2>
+                            : pixel_compute_kernel<1>,
+               grid, kThreads, 0, p);
   }
 
-  void start_row(int row) const {
+  // Instructions first .. last - 1, scans that are independent of one another.
+  void scan(int first, int last, std::vector<PixelOperand>& operands) const {
+    for (int k = first; k < last;) {
+      Scans scans;
+      unsigned count = 0;
+      size_t memory = 0;
+      for (; count < kScansAtOnce && k < last; ++count, ++k) {
+        scans.scan[count] = scan_of(layout.work(program.instruction[k], row, operands.data()));
+        memory = std::max(memory, scan_memory(scans.scan[count]));
+      }
+      out.launch(pixel_scan_kernel, dim3(blocks(layout.images, kScanImages), count), kScanThreads,
+                 memory, scans, layout.images);
+    }
+  }
+
+  void input(const Input& in, float* target, const int* of_row, int columns, int channels,
+             int padded) const {
+    if (columns < 1) return;
+    out.launch(pixel_input_kernel, blocks(layout.images * columns * channels, kThreads), kThreads, 0, in,
+               target, layout.images, of_row, columns, channels, padded);
+  }
+
+  // What buffers hold above the image (once) and beside it (in each row).
+  void borders(const PixelBuffer& b, bool once) const {
+    if (once && b.above) {
+      for (int r = 1; r < b.depth; ++r) {
+        input({b.above, 0, 0, b.padded}, layout.at(b, -r, 0), nullptr, b.columns, b.padded, b.padded);
+      }
+    } else if (!once && b.beside) {
+      const Input beside = {b.beside, 0, b.padded, 0};
+      input(beside, layout.at(b, row, -b.left), number, b.left, b.padded, b.padded);
+      input(beside, layout.at(b, row, b.columns), number, b.right, b.padded, b.padded);
+    }
+  }
+
+  // What is known beforehand, of each row or (vectors) once for all.
+  void inputs(bool once) const {
     for (int n = 0; n < program.buffers; ++n) {
       const PixelBuffer& b = program.buffer[n];
       const bool vector = b.source == PixelSource::vector;
-      if (b.source == PixelSource::computed || b.source == PixelSource::image || (vector && row))
+      borders(b, once);
+      if (b.source == PixelSource::computed || b.source == PixelSource::image || vector != once)
         continue;
-      const float* source = b.source == PixelSource::ones ? nullptr : batch.inputs[n];
-      cuda::launch(pixel_input_kernel, blocks(layout.images * b.columns * b.channels, kThreads),
-                   kThreads, 0, stream, source, layout.at(b, row, 0), layout.images,
-                   vector ? 1 : program.height, row, b.columns, b.channels, b.padded);
+      const int64_t pitch = int64_t{b.columns} * b.channels;
+      const Input in = {b.source == PixelSource::ones ? nullptr : batch.inputs[n],
+                        vector ? pitch : pitch * program.height, pitch, b.channels};
+      input(in, layout.at(b, row, 0), vector ? nullptr : number, b.columns, b.channels, b.padded);
     }
   }
 
-  void run(PixelPhase phase, int row, std::vector<PixelOperand>& operands) const {
-    for (int k = program.first[int(phase)]; k < program.first[int(phase) + 1]; ++k) {
-      const PixelWork work = layout.work(program.instruction[k], row, operands.data());
-      launch(work, 0, work.columns);
+  void compute(PixelPhase phase, std::vector<PixelOperand>& operands) const {
+    const int last = program.first[int(phase) + 1];
+    for (int k = program.first[int(phase)]; k < last;) {
+      const int next = scans_end(program, k, last);
+      if (next > k) {
+        scan(k, next, operands);
+        k = next;
+      } else {
+        const PixelWork work = layout.work(program.instruction[k++], row, operands.data());
+        launch(work, 0, work.columns);
+      }
     }
   }
 
-  void draw(const PixelInstruction& code, int row, int column) const {
+  void draw(const PixelInstruction& code, int column) const {
     const PixelBuffer &from = program.buffer[code.operand->buffer],
                       &image = program.buffer[program.image];
     const DrawLaunch d = {code.head,
@@ -311,12 +398,14 @@ struct Sampler {
                           program.levels,
                           code.first_output,
                           program.outputs,
-                          int64_t{row} * program.width + column,
+                          number,
+                          column,
+                          program.width,
                           int64_t{program.height} * program.width};
-    cuda::launch(pixel_draw_kernel, static_cast<unsigned>(layout.images), kWarp, 0, stream, d);
+    out.launch(pixel_draw_kernel, static_cast<unsigned>(layout.images), kWarp, 0, d);
   }
 
-  void run_pixels(int row, std::vector<PixelOperand>& operands) const {
+  void pixels(std::vector<PixelOperand>& operands) const {
     const int first = program.first[int(PixelPhase::pixel)], last = program.first[int(PixelPhase::end)];
     std::vector<PixelWork> works(static_cast<size_t>(last));
     PixelOperand* own = operands.data();
@@ -324,12 +413,12 @@ struct Sampler {
       const PixelInstruction& code = program.instruction[k];
       if (code.draw) continue;
       works[static_cast<size_t>(k)] = layout.work(code, row, own);
-      own += code.taps + code.before + code.after;
+      own += code.operands();
     }
     for (int column = 0; column < program.width; ++column) {
       for (int k = first; k < last; ++k) {
         if (program.instruction[k].draw) {
-          draw(program.instruction[k], row, column);
+          draw(program.instruction[k], column);
           continue;
         }
         const PixelWork& work = works[static_cast<size_t>(k)];
@@ -338,20 +427,80 @@ struct Sampler {
       }
     }
   }
+
+  void all() const {
+    std::vector<PixelOperand> operands(static_cast<size_t>(program.operands));
+    inputs(false);
+    compute(PixelPhase::row, operands);
+    pixels(operands);
+    if (row + 1 < program.height) compute(PixelPhase::end, operands);  // only later rows read it
+    out.launch(pixel_next_row_kernel, 1, 1, 0, number);
+  }
 };
+
+// After how many rows everything is in the same places again, and the same instructions run.
+int period_of(const PixelProgram& program) {
+  int period = 1;
+  for (int n = 0; n < program.buffers; ++n) {
+    period = std::lcm(period, program.buffer[n].depth << program.buffer[n].level);
+  }
+  for (int k = 0; k < program.first[int(PixelPhase::count)]; ++k) {
+    const PixelInstruction& code = program.instruction[k];
+    if (!code.draw) period = std::lcm(period, (code.row_parity < 0 ? 1 : 2) << code.level);
+  }
+  return period;
+}
 
 }  // namespace
 
-void pixel_sampler_run_cuda(const PixelProgram& program, const PixelBatch& batch, float* memory,
-                            int64_t images, int first_row, int last_row, cudaStream_t stream) {
-  const Sampler sampler{program, batch, {program, memory, images}, stream};
-  std::vector<PixelOperand> operands(static_cast<size_t>(program.operands));
-  for (int row = first_row; row < last_row; ++row) {
-    sampler.start_row(row);
-    sampler.run(PixelPhase::row, row, operands);
-    sampler.run_pixels(row, operands);
-    sampler.run(PixelPhase::end, row, operands);
+struct PixelCudaSampling::Rows {
+  const PixelProgram& program;
+  const PixelBatch& batch;
+  const PixelLayout layout;
+  int* const number;
+  const int period;
+  const bool use_graphs;
+  std::vector<std::unique_ptr<cuda::Graph>> graph;  // of each kind of row
+
+  Row row(int row, cudaStream_t stream, cuda::Graph* into) const {
+    return {program, batch, layout, number, row, {stream, into}};
   }
+
+  // Into a stream that is being captured itself rows are launched: they become part of that graph, which
+  // may outlive ours. So are those of a kind that does not come again.
+  void run(int r, bool captured, cudaStream_t stream) {
+    std::unique_ptr<cuda::Graph>& own = graph[static_cast<size_t>(r % period)];
+    if (!use_graphs || captured || (!own && r + period >= program.height)) {
+      return row(r, stream, nullptr).all();
+    }
+    if (!own) {
+      auto made = std::make_unique<cuda::Graph>();
+      row(r, stream, made.get()).all();
+      own = std::move(made);
+    }
+    own->launch(stream);
+  }
+};
+
+PixelCudaSampling::PixelCudaSampling(const PixelProgram& program, const PixelBatch& batch, float* memory,
+                                     int* row_number, int64_t images, bool graphs) {
+  const int period = period_of(program);
+  rows_.reset(new Rows{program,
+                       batch,
+                       {program, memory, images},
+                       row_number,
+                       period,
+                       graphs,
+                       std::vector<std::unique_ptr<cuda::Graph>>(static_cast<size_t>(period))});
+}
+
+PixelCudaSampling::~PixelCudaSampling() = default;
+
+void PixelCudaSampling::run(int first_row, int last_row, cudaStream_t stream) {
+  const bool captured = cuda::is_capturing(stream);
+  cuda::launch(pixel_set_row_kernel, 1, 1, 0, stream, rows_->number, first_row);
+  if (first_row == 0) rows_->row(0, stream, nullptr).inputs(true);
+  for (int row = first_row; row < last_row; ++row) rows_->run(row, captured, stream);
 }
 
 }  // namespace genfast

@@ -15,21 +15,31 @@ constexpr int kPositions = 6;
 GENFAST_INLINE int vectors_at_once(int positions) { return positions == 1 ? 8 : positions == 2 ? 4 : 2; }
 #endif
 
-constexpr int kStrip = 64;  // outputs; divides kPixelPanel
 GENFAST_INLINE int at_most(int a, int b) { return a < b ? a : b; }
 
 // How many positions to take next: blocks of 6 have the best ratio of sums to loads.
 GENFAST_INLINE int next_block(int64_t left) { return left > kPositions ? 6 : static_cast<int>(left); }
 
+// Outputs first .. last - 1 and, of a function of two halves, as many from `second` on (else -1); all
+// are multiples of kPixelPad.
+struct Outputs {
+  int first, last, second;
+};
+
+// Vectors of one panel that follow one another: their weights, the first output, and where it goes.
+struct Run {
+  const float* weight;
+  int64_t pitch;  // from the weights of a channel to those of the next
+  int output;
+  float* z;  // of the block's first position
+};
+
 // A part of a product: where the column's operands are (`column` columns along), which position comes
-// first, the weights of the first output vector, and where that vector goes.
+// first, and two runs, each of half the vectors.
 struct Part {
   const PixelWork* work;
   int64_t column, position;
-  const float* weight;
-  int64_t pitch;  // from the weights of a channel to those of the next
-  int output;     // the first vector's, in floats
-  float* z;       // of the block's first position
+  Run run[2];
   int64_t z_pitch;
 };
 
@@ -40,38 +50,48 @@ struct Part {
 
 template <int kVectors, int kCount>
 static __attribute__((noinline)) void product_block(const Part& part) {
+  constexpr int kHalf = (kVectors + 1) / 2;  // vectors of the first run
   const PixelWork& work = *part.work;
   const PixelInstruction& code = *work.code;
   Vec sum[kCount][kVectors];
   GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] = Vec{}; }
-  const float* weight = part.weight;
-  const int64_t pitch = part.pitch;
+  const float *weight = part.run[0].weight, *second = part.run[1].weight;
+  const int64_t pitch = part.run[0].pitch, second_pitch = part.run[1].pitch;
   for (int i = 0; i < code.taps; ++i) {
     const PixelOperand& o = work.operand[i];
     const float* x = o.base + part.column * o.column + part.position * o.image;
     const int64_t image = o.image;
-    for (const float* end = x + code.operand[i].channels; x < end; ++x, weight += pitch) {
+    for (const float* end = x + code.operand[i].channels; x < end;
+         ++x, weight += pitch, second += second_pitch) {
       Vec w[kVectors];
-      GENFAST_EACH_VECTOR w[m] = load(weight + m * kLanes);
+      GENFAST_EACH_VECTOR w[m] = load(m < kHalf ? weight + m * kLanes : second + (m - kHalf) * kLanes);
       GENFAST_EACH_POSITION {
         const Vec xs = broadcast(x[n * image]);
         GENFAST_EACH_VECTOR sum[n][m] += w[m] * xs;
       }
     }
   }
+#define GENFAST_OUTPUT \
+  (m < kHalf ? part.run[0].output + m * kLanes : part.run[1].output + (m - kHalf) * kLanes)
   // Last: a sum that begins with a large term rounds at that term's size at every step.
   if (code.bias) {
     GENFAST_EACH_VECTOR {
-      const Vec bias = load(code.bias + part.output + m * kLanes);
+      const Vec bias = load(code.bias + GENFAST_OUTPUT);
       GENFAST_EACH_POSITION sum[n][m] += bias;
     }
   }
   for (int i = 0; i < code.before; ++i) {
     const PixelOperand& o = work.operand[code.taps + i];
-    const float* x = o.base + part.column * o.column + part.position * o.image + part.output;
-    GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] += load(x + n * o.image + m * kLanes); }
+    const float* x = o.base + part.column * o.column + part.position * o.image;
+    GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR sum[n][m] += load(x + n * o.image + GENFAST_OUTPUT); }
   }
-  GENFAST_EACH_POSITION { GENFAST_EACH_VECTOR store(part.z + n * part.z_pitch + m * kLanes, sum[n][m]); }
+#undef GENFAST_OUTPUT
+  GENFAST_EACH_POSITION {
+    GENFAST_EACH_VECTOR {
+      float* z = m < kHalf ? part.run[0].z + m * kLanes : part.run[1].z + (m - kHalf) * kLanes;
+      store(z + n * part.z_pitch, sum[n][m]);
+    }
+  }
 }
 
 #undef GENFAST_EACH_VECTOR
@@ -96,8 +116,12 @@ static constexpr ProductBlock kByTwo[] = {GENFAST_COUNTS(2)}, kByOne[] = {GENFAS
 #undef GENFAST_COUNTS
 #undef GENFAST_COUNTS_6
 #undef GENFAST_COUNTS_3
+static constexpr ProductBlock kAtOnePosition[] = {
+    product_block<1, 1>, product_block<2, 1>, product_block<3, 1>, product_block<4, 1>,
+    product_block<5, 1>, product_block<6, 1>, product_block<7, 1>, product_block<8, 1>};
 
 GENFAST_INLINE ProductBlock block_of(int vectors, int positions) {
+  if (positions == 1) return kAtOnePosition[vectors - 1];
   const ProductBlock* table = vectors == 8   ? kByEight
                               : vectors == 4 ? kByFour
                               : vectors == 2 ? kByTwo
@@ -105,27 +129,59 @@ GENFAST_INLINE ProductBlock block_of(int vectors, int positions) {
   return table[positions - 1];
 }
 
-// All outputs at `positions` (<= kPixelBlock) positions from `position` on, into z. A strip of outputs
-// at a time, so that its weights come from the L2 cache for all but the first few positions.
-static void product(const PixelWork& work, int64_t column, int64_t position, int positions, float* z,
-                    int64_t z_pitch) {
+// The run of an instruction's outputs from `output` on, and how many follow up to the panel's end.
+GENFAST_INLINE Run run_of(const PixelInstruction& code, int output, float* z) {
+  const int padded = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
+  const int panel = output / kPixelPanel * kPixelPanel;
+  const float* weight = code.weight + static_cast<int64_t>(panel) * code.channels + (output - panel);
+  return {weight, at_most(padded - panel, kPixelPanel), output, z + output};
+}
+GENFAST_INLINE int left_in_panel(int output) { return kPixelPanel - output % kPixelPanel; }
+
+// How many vectors to take next: as registers allow, each run within a panel. At one position any number
+// will do, at several a power of two.
+GENFAST_INLINE int next_vectors(const Outputs& outputs, int positions) {
+  const bool halves = outputs.second >= 0;
+  const int left = (outputs.last - outputs.first) / kLanes * (halves ? 2 : 1);
+  const auto fits = [&](int vectors) {
+    if (vectors > left || (positions > 1 && (vectors & (vectors - 1))) || (halves && vectors % 2)) {
+      return false;
+    }
+    const int own = (vectors + 1) / 2 * kLanes, other = vectors / 2 * kLanes;
+    const int second = halves ? outputs.second : outputs.first + own;
+    return own <= left_in_panel(outputs.first) && other <= left_in_panel(second);
+  };
+  int vectors = vectors_at_once(positions);
+  while (!fits(vectors)) --vectors;
+  return vectors;
+}
+
+// Outputs at few positions (`count` <= kPositions).
+static void product_strip(const PixelWork& work, int64_t column, int64_t position, int count,
+                          Outputs outputs, float* z, int64_t z_pitch) {
   const PixelInstruction& code = *work.code;
-  const int outputs = (code.outputs + kPixelPad - 1) / kPixelPad * kPixelPad;
-  const int strip = positions <= kPositions ? kPixelPanel : kStrip;
-  for (int first = 0; first < outputs; first += strip) {
-    const int panel = first / kPixelPanel * kPixelPanel, last = at_most(first + strip, outputs);
-    const int width = at_most(outputs - panel, kPixelPanel);
-    const float* weight = code.weight + static_cast<int64_t>(panel) * code.channels - panel;
+  const bool halves = outputs.second >= 0;
+  while (outputs.first < outputs.last) {
+    const int vectors = next_vectors(outputs, count), own = (vectors + 1) / 2 * kLanes;
+    Part part = {&work, column, position, {run_of(code, outputs.first, z), {}}, z_pitch};
+    if (vectors > 1) part.run[1] = run_of(code, halves ? outputs.second : outputs.first + own, z);
+    block_of(vectors, count)(part);
+    outputs.first += halves ? own : vectors * kLanes;
+    if (halves) outputs.second += own;
+  }
+}
+
+// Outputs at `positions` (<= kPixelBlock) positions from `position` on, into z. Where there are many, a
+// panel at a time, so that its weights come from the L2 cache for all but the first few.
+static void product(const PixelWork& work, int64_t column, int64_t position, int positions,
+                    const Outputs& outputs, float* z, int64_t z_pitch) {
+  const int strip = positions <= kPositions ? outputs.last : kPixelPanel;
+  for (Outputs part = outputs; part.first < outputs.last; part.first = part.last) {
+    part.last = at_most(part.first + strip, outputs.last);
+    if (outputs.second >= 0) part.second = outputs.second + part.first - outputs.first;
     for (int done = 0; done < positions;) {
       const int count = next_block(positions - done);
-      int vectors = vectors_at_once(count);
-      for (int output = first; output < last; output += vectors * kLanes) {
-        while (vectors * kLanes > last - output) vectors /= 2;
-        const Part part = {
-            &work,  column, position + done, weight + output, width, output, z + done * z_pitch + output,
-            z_pitch};
-        block_of(vectors, count)(part);
-      }
+      product_strip(work, column, position + done, count, part, z + done * z_pitch, z_pitch);
       done += count;
     }
   }

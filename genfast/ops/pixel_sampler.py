@@ -14,7 +14,11 @@ from torch import Tensor
 from genfast import _C
 from genfast.ops import _native
 
+#: Whether GPUs replay rows from CUDA graphs; tests compare them with single launches.
+USE_GRAPHS = True
+
 _SEED_BITS = 2**64 - 1
+_ROW_NUMBER = 16  # floats of memory in which a GPU keeps the number of the row
 
 
 def has_engine(device: torch.device) -> bool:
@@ -55,6 +59,7 @@ class NativeProgram:
         temperature: float,
         tiles: int,
         threads: int,
+        share_pixels: bool,
     ) -> Callable[[int, int], None]:
         """Begins to sample N images; rows are sampled in their order by calling the result.
 
@@ -66,6 +71,7 @@ class NativeProgram:
             seed, start, temperature: see `PixelSampler.fill`.
             tiles: on the CPU, parts of the images that are sampled together, at least 1.
             threads: on the CPU, threads to use; with fewer tiles, several share one.
+            share_pixels: whether they then share the products at pixels too, not only those of rows.
 
         Returns:
             What samples the rows from its first argument to before its second. It keeps the tensors
@@ -81,7 +87,7 @@ class NativeProgram:
         )  # fmt: skip
         if not _on_cpu(self._device):
             return self._on_gpu(images, len(x), tensors)
-        state = _C.PixelSampling(self._program, images, len(x), tiles, threads)
+        state = _C.PixelSampling(self._program, images, len(x), tiles, threads, share_pixels)
 
         def run(first: int, last: int, alive: object = (self, tensors)) -> None:
             state.run(first, last)
@@ -91,11 +97,10 @@ class NativeProgram:
     def _on_gpu(
         self, images: _C.PixelImages, n: int, tensors: list[Tensor]
     ) -> Callable[[int, int], None]:
-        # Vectors may read on into the next line, as on the CPU.
-        memory = torch.zeros(n * self._program.floats + 16, device=self._device)
+        memory = torch.zeros(n * self._program.floats + _ROW_NUMBER, device=self._device)
+        state = _C.PixelCudaSampling(self._program, images, memory.data_ptr(), n, USE_GRAPHS)
 
         def run(first: int, last: int, alive: object = (self, tensors)) -> None:
-            place = _native.device_and_stream(memory)
-            _C.pixel_sampler_run_cuda(self._program, images, memory.data_ptr(), n, first, last, *place)
+            state.run(first, last, *_native.device_and_stream(memory))
 
         return run

@@ -247,6 +247,10 @@ class ProgramBuilder:
             raise ValueError(f"{made.name}: an lstm, and no other function, needs a cell")
         if cell is None:
             return
+        if made.after:
+            raise ValueError(
+                f"{made.name}: nothing can be added after an lstm, which reads what it gives"
+            )
         if cell.buffer != target.buffer or target.buffer not in self._states or made.parity is not None:
             raise ValueError(f"{made.name}: an lstm writes into a state that its cell is in, no parity")
         apart = cell.start >= target.stop or cell.stop <= target.start

@@ -23,6 +23,9 @@ _TILE = 8  # images that a thread samples together, at most: more make the rows 
 # Multiplications a row from which several threads share a tile: they wait for one another at every
 # instruction, which has to pay, and on a busy machine costs much more than it can gain.
 _SHARED_PRODUCTS = 16 << 20
+# Multiplications a pixel from which they share a tile, and those too. They meet some 20 to 60 times a
+# pixel, at a fraction of a microsecond each.
+_SHARED_PIXEL_PRODUCTS = 256 << 10
 _SECONDS_A_CHUNK = 0.1  # an interrupt waits no longer, unless one row takes longer
 
 
@@ -112,11 +115,14 @@ class PixelSampler:
         if self.engine == "native":
             threads = torch.get_num_threads()
             tiles = min(len(x), threads)
-            shared = self.program.row_products * len(x) // tiles >= _SHARED_PRODUCTS
+            a_tile = len(x) // tiles
+            share_pixels = self.program.pixel_products * a_tile >= _SHARED_PIXEL_PRODUCTS
+            shared = share_pixels or self.program.row_products * a_tile >= _SHARED_PRODUCTS
             return self._native.start(
                 x, known, inputs=self._in_memory(inputs), outputs=outputs,
                 seed=seed, start=start, temperature=temperature,
                 tiles=tiles, threads=threads if shared else tiles,
+                share_pixels=share_pixels,
             )  # fmt: skip
         width = self.program.image_shape[2]
         numbers = torch.arange(start, start + len(x), device=x.device)

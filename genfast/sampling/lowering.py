@@ -179,13 +179,14 @@ def row_lstm(
     Args:
         input_weight, input_bias: (4h, I, kh, kw) and (4h,), gates in the order i, f, g, o.
         weight: (4h, h, 3), of the hidden state one row up, a column to the left, here, to the right.
-        h0, c0: (h,) or (h, W), the states above the image; both or none.
+        h0, c0: (h,) or (h, W), the states above the image; 0 if None.
 
     Returns:
         The hidden state, h channels, colour by colour.
     """
     hidden = weight.shape[1]
-    state = builder.state(name, 2 * hidden, above=_both(name, h0, c0, 0))
+    shape = hidden, builder.image_shape[2]
+    state = builder.state(name, 2 * hidden, above=_outside(name, h0, c0, shape, 0))
     h, c = state[:hidden], state[hidden:]
     return masked_convolution(
         builder, name, x, input_weight, input_bias,
@@ -216,13 +217,14 @@ def diagonal_lstm(
     Args:
         input_weight, input_bias: (4h, I, kh, kw) and (4h,), gates in the order i, f, g, o.
         weight: (4h, h, 2), of the hidden state one row up, and of that on the left (reversed: right).
-        h0, c0: (h,) or (H, h), the states beside the image; both or none.
+        h0, c0: (h,) or (H, h), the states beside the image; 0 if None.
 
     Returns:
         The hidden state, h channels, colour by colour.
     """
     hidden = weight.shape[1]
-    state = builder.state(name, 2 * hidden, beside=_both(name, h0, c0, -1))
+    shape = builder.image_shape[1], hidden
+    state = builder.state(name, 2 * hidden, beside=_outside(name, h0, c0, shape, 1))
     h, c = state[:hidden], state[hidden:]
     if reverse:
         input_weight = _centre_masked(input_weight, hidden, mask_type, colours)
@@ -246,12 +248,24 @@ def _centre_masked(weight: Tensor, outputs: int, mask_type: str, colours: int) -
     return masked
 
 
-def _both(name: str, h0: Tensor | None, c0: Tensor | None, channels: int) -> Tensor | None:
-    if (h0 is None) != (c0 is None):
-        raise ValueError(f"{name}: h0 and c0 go together")
-    if h0 is None or c0 is None:
+def _outside(
+    name: str, h0: Tensor | None, c0: Tensor | None, shape: tuple[int, int], units: int
+) -> Tensor | None:
+    """Both states, each (h,), `shape` or None for 0, side by side along dimension `units` of shape."""
+    given = c0 if h0 is None else h0
+    if given is None:
         return None
-    return torch.cat([h0, c0], channels)
+    whole = []
+    for what, state in (("h0", h0), ("c0", c0)):
+        state = given.new_zeros(shape) if state is None else state
+        if tuple(state.shape) == (shape[units],):
+            state = state.unsqueeze(1 - units).expand(shape)
+        if tuple(state.shape) != shape:
+            raise ValueError(
+                f"{name}: {what} must have shape {shape} or {(shape[units],)}, got {tuple(state.shape)}"
+            )
+        whole.append(state)
+    return torch.cat(whole, units)
 
 
 def colour_order(channels: int, colours: int, parts: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genfast.sampling.program import Buffer, Compute, Draw, Function, Head, Program, Source, Tap
 
-_PAD, _PANEL = 16, 128  # kPixelPad, kPixelPanel
+_PAD, _PANEL = 16, 64  # kPixelPad, kPixelPanel
 
 _FUNCTIONS, _HEADS, _SOURCES = (list(get_args(kind)) for kind in (Function, Head, Source))
 
@@ -26,6 +26,7 @@ class PackedProgram:
         self._program = program
         self._weights: list[Tensor] = []
         self._used = 0
+        self._for_gates = _added_to_gates(program)
         self._segments = [self._written(n) for n in range(len(program.buffers))]
         colours, height, width = program.image_shape
         code = [colours, height, width, program.levels, program.outputs, len(program.buffers)]
@@ -51,11 +52,11 @@ class PackedProgram:
         Each such segment begins at a multiple of _PAD, so that whole vectors can be stored.
         """
         computes = (i for i in self._program.instructions if isinstance(i, Compute))
-        targets = {(i.target.start, i.target.channels) for i in computes if i.target.buffer == number}
+        targets = {(t.start, t.channels) for i in computes for t in i.targets if t.buffer == number}
         segments, place = [], 0
         for start, channels in sorted(targets or {(0, self._program.buffers[number].channels)}):
             segments.append((start, channels, place))
-            place += _padded(channels)
+            place += 4 * _padded(channels // 4) if number in self._for_gates else _padded(channels)
         return segments
 
     def _pieces(self, tap: Tap) -> list[Tap]:
@@ -81,10 +82,22 @@ class PackedProgram:
     def _buffer(self, number: int, buffer: Buffer) -> list[int]:
         columns = 1 if buffer.source == "vector" else self._program.columns(buffer.level)
         _, channels, place = self._segments[number][-1]
+        padded = 4 * _padded(channels // 4) if number in self._for_gates else place + _padded(channels)
+        above = None if buffer.above is None else buffer.above.t()
         return [
             _SOURCES.index(buffer.source), buffer.level, buffer.depth, buffer.left, columns,
-            buffer.right, buffer.channels, place + _padded(channels),
+            buffer.right, buffer.channels, padded,
+            *(self._border(number, values, padded) for values in (above, buffer.beside)),
         ]  # fmt: skip
+
+    def _border(self, number: int, values: Tensor | None, padded: int) -> int:
+        """Stores (positions, channels) as memory has the channels; returns where, -1 for nowhere."""
+        if values is None:
+            return -1
+        border = torch.zeros(len(values), padded)
+        for start, channels, place in self._segments[number]:
+            border[:, place : place + channels] = values[:, start : start + channels].detach()
+        return self._store(border)
 
     # ---- instructions ----
 
@@ -93,11 +106,11 @@ class PackedProgram:
         return [_HEADS.index(draw.head), *_numbers(tap), draw.first_colour, draw.colours, output]
 
     def _compute(self, made: Compute) -> list[int]:
-        if made.cell is not None:
-            raise ValueError(f"{made.name}: the native engine has no lstm yet; use the interpreter")
         taps, weight, before = list(made.taps), made.weight, list(made.before)
+        gates = made.function == "lstm" or made.target.buffer in self._for_gates
         for tap in made.before:
-            if len(self._pieces(tap)) > 1:  # vectors cannot be added to it, but a product can be taken
+            ordered = not gates or tap.buffer in self._for_gates
+            if len(self._pieces(tap)) > 1 or not ordered:  # it cannot be added, but a product be taken
                 before.remove(tap)
                 one = torch.eye(tap.channels)
                 weight = one if weight is None else torch.cat([weight.float().cpu(), one], 1)
@@ -105,13 +118,17 @@ class PackedProgram:
         pieces = [p for tap in taps for p in self._pieces(tap)]
         before = self._together(before, made.name)
         after = self._together(made.after, made.name)
-        (target,) = self._pieces(made.target)
+        target, *cell = (p for tap in made.targets for p in self._pieces(tap))
         parity = (-1, -1) if made.parity is None else made.parity
+        outputs = 4 * _padded(made.outputs // 4) if gates else made.outputs
+        rows = _gate_rows if gates else _padded_rows
         code = [_FUNCTIONS.index(made.function), *_numbers(target)]
-        code += [self._program.buffers[made.target.buffer].level, made.outputs, *parity]
-        code += [-1 if weight is None else self._store(_panels(weight))]
-        code += [-1 if made.bias is None else self._store(_padded_rows(made.bias[:, None]))]
-        for kind in (pieces, before, after):
+        code += [self._program.buffers[made.target.buffer].level, outputs, *parity]
+        code += [made.scan, made.step, cell[0].start - target.start if cell else 0]
+        code += [-1 if weight is None else self._store(_panels(rows(weight)))]
+        code += [-1 if made.bias is None else self._store(rows(made.bias[:, None]))]
+        cells = [] if made.cell is None else self._pieces(made.cell)
+        for kind in (pieces, before, after, cells):
             code += [len(kind), *(n for tap in kind for n in _numbers(tap))]
         return code
 
@@ -145,6 +162,33 @@ def _padded_rows(matrix: Tensor) -> Tensor:
     return torch.cat([matrix, matrix.new_zeros(_padded(len(matrix)) - len(matrix), matrix.shape[1])])
 
 
-def _panels(weight: Tensor) -> Tensor:
-    """(outputs, channels) as [panel][channel][output]."""
-    return torch.cat([panel.t().flatten() for panel in _padded_rows(weight).split(_PANEL)])
+def _gate_rows(matrix: Tensor) -> Tensor:
+    """Rows i, f, g, o of all units as those of _PAD units, then of the next _PAD, each gate padded."""
+    gates = torch.stack([_padded_rows(gate) for gate in matrix.chunk(4)])
+    units = gates.view(4, -1, _PAD, matrix.shape[1])
+    return units.transpose(0, 1).reshape(-1, matrix.shape[1])
+
+
+def _panels(rows: Tensor) -> Tensor:
+    """(padded outputs, channels) as [panel][channel][output]."""
+    return torch.cat([panel.t().flatten() for panel in rows.split(_PANEL)])
+
+
+def _added_to_gates(program: Program) -> set[int]:
+    """Buffers that are only added to the gates of an lstm: they can lie in memory as those do."""
+    computes = [i for i in program.instructions if isinstance(i, Compute)]
+    drawn = {d.parameters.buffer for d in program.draw_steps}
+
+    def only_added(buffer: int) -> bool:
+        whole = Tap(buffer, 0, program.buffers[buffer].channels)
+        writers = [i for i in computes if i.target.buffer == buffer]
+        readers = [i for i in computes if any(t.buffer == buffer for t in i.operands)]
+        return (
+            [(i.target, i.function) for i in writers] == [(whole, "identity")]
+            and all(i.function == "lstm" for i in readers)
+            and all(t.here() == whole for i in readers for t in i.before if t.buffer == buffer)
+            and not any(t.buffer == buffer for i in readers for t in i.taps)
+        )
+
+    added = {t.buffer for i in computes if i.function == "lstm" for t in i.before}
+    return {buffer for buffer in added - drawn if only_added(buffer)}

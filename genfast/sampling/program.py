@@ -226,6 +226,16 @@ class Program:
         return total
 
     @property
+    def pixel_products(self) -> int:
+        """Multiplications an image that a pixel takes, on average, in the phases that run at pixels."""
+        total = 0
+        for i in (*self.phase(Phase.PIXEL), *self.phase(Phase.POST)):
+            if isinstance(i, Compute) and i.weight is not None:
+                level = self.buffers[i.target.buffer].level
+                total += i.weight.numel() >> 2 * (level + (i.parity is not None))
+        return total
+
+    @property
     def inputs(self) -> dict[str, Buffer]:
         """What has to be known beforehand, by name."""
         return {b.name: b for b in self.buffers if b.source in ("map", "vector")}

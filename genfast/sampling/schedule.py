@@ -16,26 +16,14 @@ right to left and needs all of its row, R_k = infinity.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from genfast.sampling.program import Buffer, Compute, Draw, Phase, Tap
-
-Reach = dict[int, float]  # whole numbers, or infinity
-
-
-@dataclass
-class Segment:
-    """Channels of a buffer that were written together (by one instruction, or by one a parity)."""
-
-    target: Tap
-    name: str
-    reach: Reach
-    furthest: Segment | None  # the segment through which row 0 is reached furthest
-    phase: Phase
+from genfast.sampling.reach import Reach, Segment, groups, merge
 
 
 class Schedule:
@@ -63,7 +51,7 @@ class Schedule:
             if isinstance(draw, Draw):
                 self._image_segment(draw)
         placed: list[Compute | Draw] = []
-        for first, stop in _groups(instructions, states):
+        for first, stop in groups(instructions, states):
             placed += self._settle(instructions[first:stop])
         for draw in placed:
             if isinstance(draw, Draw):
@@ -116,7 +104,7 @@ class Schedule:
         segments = self._segments[new.target.buffer]
         for old in segments:
             if old.target == new.target:  # of another parity, or of the instruction itself
-                _merge(old.reach, new.reach)
+                merge(old.reach, new.reach)
                 if old.reach.get(0) == new.reach.get(0):
                     old.furthest = new.furthest
                 old.phase = max(old.phase, new.phase)
@@ -133,7 +121,7 @@ class Schedule:
                 moved = math.inf
             for segment in self._read(tap):
                 before = reach.get(0)
-                _merge(reach, {k - rows: r + moved for k, r in segment.reach.items()})
+                merge(reach, {k - rows: r + moved for k, r in segment.reach.items()})
                 if reach.get(0) != before:
                     furthest = segment
         return reach, furthest
@@ -327,30 +315,3 @@ class Schedule:
         if any(math.isinf(r) for _, r in reaches):
             return math.inf
         return max(((r // self.steps + 1) / k for k, r in reaches), default=0.0)
-
-
-def _merge(into: Reach, other: Reach) -> None:
-    for k, furthest in other.items():
-        into[k] = max(into.get(k, furthest), furthest)
-
-
-def _groups(
-    instructions: Sequence[Compute | Draw], states: Collection[int]
-) -> Iterator[tuple[int, int]]:
-    """The instructions cut into runs: one by one but for those that read a state until all wrote it."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for n, i in enumerate(instructions):
-        if isinstance(i, Compute):
-            for tap in (*i.operands, i.target):
-                first.setdefault(tap.buffer, n)
-            last[i.target.buffer] = n
-    start = 0
-    while start < len(instructions):
-        stop = start + 1
-        n = start
-        while n < stop:
-            stop = max([stop, *(last[b] + 1 for b in states if first[b] == n)])
-            n += 1
-        yield start, stop
-        start = stop

@@ -168,13 +168,24 @@ CheckResult check_uniforms() {
   return {"philox", differing(y.read(), exact), 0};
 }
 
+// A replay sees what the one before it has left, and each launch the arguments that it was given.
+CheckResult check_replays() {
+  const int times = 4;
+  unsigned exact = 1;
+  for (int i = 0; i < 3 * times; ++i) exact = 3 * exact + static_cast<unsigned>(i % 3 + 1);
+  const Array<int> left(std::vector<int>{times});
+  Array<unsigned> x(std::vector<unsigned>{1});
+  replays(x, left, times + 2, nullptr);
+  return {"graph", differing(x.read(), std::vector<unsigned>{exact}), 0};
+}
+
 }  // namespace
 
 std::vector<CheckResult> check_workloads() {
   std::vector<CheckResult> results = check_primitives();
   for (const CheckResult& result :
        {check_matmul(), check_logsumexp(), check_recurrence(), check_scan(), check_histogram(),
-        check_chained_scan(), check_functions(), check_uniforms()}) {
+        check_chained_scan(), check_functions(), check_uniforms(), check_replays()}) {
     results.push_back(result);
   }
   for (const char* format : {"bf16", "bf16 trans", "fp16", "tf32", "3xtf32"}) {

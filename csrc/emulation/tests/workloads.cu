@@ -183,6 +183,12 @@ __global__ void uniforms_kernel(float* y, uint64_t seed, int64_t first_image, un
   y[image * draws + draw] = philox_uniform(seed, first_image + image, pixel, draw);
 }
 
+// ---- graphs -------------------------------------------------------------------------------------
+__global__ void step_kernel(unsigned* x, const int* times, unsigned added) {
+  if (*times > 0) *x = 3 * *x + added;
+}
+__global__ void count_down_kernel(int* times) { --*times; }
+
 }  // namespace
 
 void matmul(const float* a, const float* b, float* c, int m, int n, int k, cudaStream_t stream) {
@@ -219,6 +225,18 @@ void functions(const float* x, float* y, int n, cudaStream_t stream) {
 void uniforms(float* y, uint64_t seed, int64_t first_image, int images, unsigned pixel, int draws,
               cudaStream_t stream) {
   launch(uniforms_kernel, images, draws, 0, stream, y, seed, first_image, pixel, draws);
+}
+
+void replays(unsigned* x, int* times, int launches, cudaStream_t stream) {
+  Graph graph;
+  const Launcher launcher = {stream, &graph};
+  for (unsigned added = 1; added <= 3; ++added) launcher.launch(step_kernel, 1, 1, 0, x, times, added);
+  launcher.launch(count_down_kernel, 1, 1, 0, times);
+  for (int i = 0; i < launches; ++i) graph.launch(stream);
+  try {
+    graph.add(count_down_kernel, 1, 1, 0, times);
+  } catch (const std::logic_error&) { return; }
+  throw std::runtime_error("a graph that had been launched took another launch");
 }
 
 }  // namespace genfast::emulation_tests

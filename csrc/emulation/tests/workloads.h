@@ -31,6 +31,9 @@ void functions(const float* x, float* y, int n, cudaStream_t stream);
 // y (images, draws): philox_uniform of one pixel.
 void uniforms(float* y, uint64_t seed, int64_t first_image, int images, unsigned pixel, int draws,
               cudaStream_t stream);
+// x = 3 x + 1, then 3 x + 2, 3 x + 3, by a graph that is replayed and counts `times` down; from 0 on x
+// stays.
+void replays(unsigned* x, int* times, int launches, cudaStream_t stream);
 
 // The rest are single primitives, whose results are spelt out lane by lane in workload_checks.cu.
 // out (3, 4, 32): widths 32, 8 and 2; __shfl_sync, _xor (5), _up (3), _down (3) of 100 + lane.
