@@ -11,7 +11,9 @@ from specs.lstm_scan import DIAGONAL_LSTM, ROW_LSTM, recurrent_weight, shapes
 from torch import Tensor, nn
 
 import genfast
+from genfast import _C
 from genfast.ops import diagonal_lstm, row_lstm
+from genfast.ops.lstm_scan_native import DIAGONAL, DIAGONAL_REVERSED, ROW
 from genfast.reference import reorder_gates
 
 SIZES = ((5, 9), (9, 5), (1, 7), (7, 1), (1, 1))
@@ -175,6 +177,25 @@ def test_what_is_saved(spec: Any) -> None:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             spec.op(tensors[0].requires_grad_(), tensors[1].requires_grad_(), saved=saved)
         assert sum(held.values()) == inputs_saved + hidden * pixels * 2 + extra
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("scan", [ROW, DIAGONAL, DIAGONAL_REVERSED])
+def test_the_workspace_is_that_of_the_images_at_work(scan: int, backward: bool) -> None:
+    """One image a thread, of its own size and a border: nothing is as wide as a skewed map."""
+    hidden, height, width, taps = 16, 40, 50, 3
+
+    def elements(images: int, threads: int) -> int:
+        options = (0, scan, 1, images, hidden, height, width)
+        return _C.lstm_scan_workspace(options, backward, threads)
+
+    assert elements(100, 1) == elements(1, 1)
+    assert elements(100, 2) == elements(2, 2)
+    image = elements(2, 2) - elements(1, 1)
+    gates, maps = 4 * hidden + 16, (3 if backward else 2) * hidden
+    assert image <= (height + 2) * (width + 2) * (gates + maps) + max(height, width) * hidden
+    assert image < height * (height + width - 1) * (gates + maps)
+    assert elements(1, 1) - image <= 3 * taps * 4 * hidden**2 + 2 * max(height, width) * hidden
 
 
 def test_reorder_gates_keeps_the_function() -> None:

@@ -12,7 +12,9 @@ static __attribute__((noinline)) void gradient_of_h(const Walk<A>& w, const A* d
   const A* weight = w.turned + unit * w.l.taps * outputs;
   GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] = V{}; }
   for (int64_t tap = 0; tap < w.l.taps; ++tap, weight += outputs * block) {
-    multiply_add<M, kVectors>(outputs, da - w.source[tap] * w.l.pitch, next, 1, weight, block, sum);
+    V part[M][kVectors] = {};  // sums of their own are shorter, and round less
+    multiply_add<M, kVectors>(outputs, da - w.source[tap] * w.l.pitch, next, 1, weight, block, part);
+    GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] += part[i][j]; }
   }
 }
 
@@ -78,18 +80,21 @@ static __attribute__((noinline)) void weight_tile(const Walk<A>& w, const Backwa
   }
 }
 
-// to (tap, output, unit) += da h^T. A few rows at a time, whose h stays in the nearest cache.
+// to (tap, output, unit) += da h^T for some outputs. A few rows at a time, whose h stays in the nearest
+// cache. Every element is summed in the same order whatever the range.
 template <class A>
-static void add_weight_gradient(const Walk<A>& w, const BackwardImage<A>& x, A* to) {
+static void add_weight_gradient(const Walk<A>& w, const BackwardImage<A>& x, int64_t first_output,
+                                int64_t last_output, A* to) {
   constexpr int64_t kRows = 4;
-  const int64_t outputs = 4 * w.l.padded;
   for (int64_t r = 0; r < w.p.height; r += kRows) {
     const int64_t last = r + kRows < w.p.height ? r + kRows : w.p.height;
     for (int64_t tap = 0; tap < w.l.taps; ++tap) {
       in_unit_blocks<A>(w.l.padded, [&](int64_t unit, auto vectors) {
-        in_tiles(outputs, [&](int64_t output, auto m) {
+        in_tiles(last_output - first_output, [&](int64_t at, auto m) {
+          const int64_t output = first_output + at;
           weight_tile<decltype(m)::value, decltype(vectors)::value>(
-              w, x, r, last, tap, output, unit, to + (tap * outputs + output) * w.l.padded + unit);
+              w, x, r, last, tap, output, unit,
+              to + (tap * 4 * w.l.padded + output) * w.l.padded + unit);
         });
       });
     }
@@ -121,20 +126,17 @@ GENFAST_INLINE void clear(A* values, int64_t n) {
   for (int64_t i = 0; i < n; ++i) values[i] = 0;
 }
 
-// Adds up the parts' sums, in order.
 template <class T>
 static void write_weight_gradient(const LstmScan& p, const ScanLayout& l, int64_t group,
-                                  const Arithmetic<T>* parts, int64_t pitch) {
+                                  const Arithmetic<T>* sum) {
   const ScanWeight& g = p.grad_weight;
   T* to = static_cast<T*>(g.data) + group * g.group;
   for (int64_t output = 0; output < 4 * p.units; ++output) {
     const int64_t padded = output / p.units * l.padded + output % p.units;
     for (int64_t tap = 0; tap < l.taps; ++tap) {
+      const Arithmetic<T>* from = sum + (tap * 4 * l.padded + padded) * l.padded;
       for (int64_t unit = 0; unit < p.units; ++unit) {
-        const Arithmetic<T>* from = parts + (tap * 4 * l.padded + padded) * l.padded + unit;
-        Arithmetic<T> sum = 0;
-        for (int64_t part = 0; part < scan_parts(p); ++part) sum += from[part * pitch];
-        narrow(sum, to + output * g.output + unit * g.unit + tap * g.tap);
+        narrow(from[unit], to + output * g.output + unit * g.unit + tap * g.tap);
       }
     }
   }
@@ -142,97 +144,133 @@ static void write_weight_gradient(const LstmScan& p, const ScanLayout& l, int64_
 
 template <class T>
 static void write_state_gradient(const LstmScan& p, const ScanLayout& l, const ScanState& g,
-                                 int64_t group, const Arithmetic<T>* parts, int64_t pitch) {
+                                 int64_t group, const Arithmetic<T>* sum) {
   T* to = static_cast<T*>(g.data) + group * g.group;
   for (int64_t at = 0; at < l.positions; ++at) {
     for (int64_t unit = 0; unit < p.units; ++unit) {
-      Arithmetic<T> sum = 0;
-      for (int64_t part = 0; part < scan_parts(p); ++part) {
-        sum += parts[part * pitch + at * l.padded + unit];
-      }
-      narrow(sum, to + at * g.position + unit * g.unit);
+      narrow(sum[at * l.padded + unit], to + at * g.position + unit * g.unit);
     }
   }
+}
+
+// An image at work, in its part of the workspace.
+template <class T>
+struct BackwardPart {
+  using A = Arithmetic<T>;
+  const Walk<A>& w;
+  BackwardImage<A> x;
+  A* grad;
+  View<A> da;
+
+  GENFAST_INLINE_MEMBER BackwardPart(const Walk<A>& w, A* scratch) : w(w), x() {
+    const ScanLayout& l = w.l;
+    const ScanScratch places = scan_scratch(l, true);
+    x.hidden = scratch + places.hidden, x.cells = scratch + places.cells;
+    x.da = scratch + places.gates, x.state = scratch + places.state;
+    grad = scratch + places.grad;
+    da = {x.da + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
+  }
+
+  // The borders, which stay as they are for all images of a group.
+  void set_borders(int64_t group) {
+    const ScanLayout& l = w.l;
+    clear(x.da, l.pixels * l.pitch);
+    clear(x.hidden, l.pixels * l.padded);
+    clear(x.cells, l.pixels * l.padded);
+    const int64_t first = w.p.diagonal ? l.at(0, -1) : l.at(-1, 0);
+    const int64_t next = (w.p.diagonal ? l.row : 1) * l.padded;
+    read_states<T>(l, w.p, w.p.h0, group, x.hidden + first * l.padded, next);
+    read_states<T>(l, w.p, w.p.c0, group, x.cells + first * l.padded, next);
+  }
+
+  // Where the gates stand after their nonlinearities, kept or computed again.
+  View<A> activated_gates(int64_t group, int64_t image) {
+    const LstmScan& p = w.p;
+    const ScanLayout& l = w.l;
+    if (p.kept_gates) {
+      const Image<A> kept = kept_gates<A>(p, group, image);
+      read_image(l, p, kept_cells<A>(p, group, image), 1, x.cells, l.padded);
+      if (readable_in_place<A>(1, p.units)) return view<A>(kept, p.units);
+      read_image(l, p, kept, 4, x.da, l.pitch);
+      return da;
+    }
+    const Image<T> in(p.gates, group, image);
+    const bool direct = readable_in_place<T>(in.channel, p.units);
+    x.gates = direct ? view<A>(in, p.units) : da;
+    recompute_image(w, x, [&](int64_t r) {
+      if (!direct) read_image_row(l, p, in, 4, r, da.at(r, 0), l.pitch);
+    });
+    return da;
+  }
+
+  void run(int64_t group, int64_t image) {
+    const LstmScan& p = w.p;
+    const ScanLayout& l = w.l;
+    read_image(l, p, Image<T>(p.hidden, group, image), 1, x.hidden, l.padded);
+    const View<A> gates = activated_gates(group, image);
+    const Image<T> above(p.grad, group, image);
+    if (readable_in_place<T>(above.channel, p.units)) {
+      x.grad = view<A>(above, 0);
+    } else {
+      x.grad = {grad + l.at(0, 0) * l.padded, l.row * l.padded, l.padded, 0};
+      read_image(l, p, above, 1, grad, l.padded);
+    }
+    clear(x.state, l.positions * l.padded);
+    backward_image(w, x, gates);
+    write_image(l, p, x.da, l.pitch, 4, Image<T>(p.grad_gates, group, image));
+  }
+};
+
+// Images are scanned one a thread; then all threads share the sums over those images, in their order, so
+// that no bit depends on the number of threads.
+template <class T>
+static void backward_group(const Walk<Arithmetic<T>>& w, int64_t group, Arithmetic<T>* sums,
+                           Arithmetic<T>* scratch) {
+  using A = Arithmetic<T>;
+  const LstmScan& p = w.p;
+  const ScanLayout& l = w.l;
+  const int64_t parts = scan_parts(p), total = scan_scratch(l, true).total;
+  const int64_t line_size = l.positions * l.padded;
+  A *const sum_h0 = sums + l.weights, *const sum_c0 = sum_h0 + line_size;
+  clear(sums, l.weights + 2 * line_size);
+  parallel_for(p.threads, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) BackwardPart<T>(w, scratch + i * total).set_borders(group);
+  });
+  for (int64_t first = 0; first < p.images; first += parts) {
+    const int64_t count = p.images - first < parts ? p.images - first : parts;
+    parallel_for(p.threads, count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        BackwardPart<T>(w, scratch + i * total).run(group, first + i);
+      }
+    });
+    if (p.grad_weight.data) {
+      parallel_for(p.threads, 4 * l.padded, kUnitPad, [&](int64_t begin, int64_t end) {
+        for (int64_t i = 0; i < count; ++i) {
+          add_weight_gradient(w, BackwardPart<T>(w, scratch + i * total).x, begin, end, sums);
+        }
+      });
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const BackwardPart<T> part(w, scratch + i * total);
+      if (p.grad_h0.data) add_state_gradient(w, part.x.da, sum_h0);
+      for (int64_t k = 0; p.grad_c0.data && k < line_size; ++k) sum_c0[k] += part.x.state[k];
+    }
+  }
+  if (p.grad_weight.data) write_weight_gradient<T>(p, l, group, sums);
+  if (p.grad_h0.data) write_state_gradient<T>(p, l, p.grad_h0, group, sum_h0);
+  if (p.grad_c0.data) write_state_gradient<T>(p, l, p.grad_c0, group, sum_c0);
 }
 
 template <class T>
 static void backward(const LstmScan& p) {
   using A = Arithmetic<T>;
   Walk<A> w(p);
-  const ScanLayout& l = w.l;
-  const ScanScratch places = scan_scratch(l, true);
-  A* const packed = static_cast<A*>(p.workspace);
-  A* const parts = packed + 2 * l.weights;
-  w.weight = packed, w.turned = packed + l.weights;
-  const int64_t line_size = l.positions * l.padded;
-  const int64_t border = p.diagonal ? l.at(0, -1) : l.at(-1, 0), border_next = p.diagonal ? l.row : 1;
+  A *const packed = static_cast<A*>(p.workspace), *const turned = packed + w.l.weights;
+  w.weight = packed, w.turned = turned;
   for (int64_t group = 0; group < p.groups; ++group) {
-    if (!p.kept_gates) pack_weight<T>(p, l, group, packed);
-    pack_turned_weight<T>(p, l, group, packed + l.weights);
-    over_parts(p, [&](int64_t part, int64_t begin, int64_t end) {
-      A* const scratch = parts + part * places.total;
-      A* const grad = scratch + places.grad;
-      BackwardImage<A> x = {};
-      x.hidden = scratch + places.hidden, x.cells = scratch + places.cells;
-      x.da = scratch + places.gates, x.state = scratch + places.state;
-      clear(x.da, l.pixels * l.pitch);
-      clear(x.hidden, l.pixels * l.padded);
-      clear(x.cells, l.pixels * l.padded);
-      if (p.h0.data) {
-        read_states<T>(l, p, p.h0, group, x.hidden + border * l.padded, border_next * l.padded);
-      }
-      if (p.c0.data) {
-        read_states<T>(l, p, p.c0, group, x.cells + border * l.padded, border_next * l.padded);
-      }
-      clear(scratch + places.grad_weight, l.weights);
-      clear(scratch + places.grad_h0, line_size);
-      clear(scratch + places.grad_c0, line_size);
-      const View<A> here = {x.da + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
-      for (int64_t image = begin; image < end; ++image) {
-        read_image(l, p, Image<T>(p.hidden, group, image), 1, x.hidden, l.padded);
-        const Image<T> in(p.gates, group, image), above(p.grad, group, image);
-        x.grad = {grad + l.at(0, 0) * l.padded, l.row * l.padded, l.padded, 0};
-        if (readable_in_place<T>(above.channel, p.units)) {
-          x.grad = view<A>(above, 0);
-        } else {
-          read_image(l, p, above, 1, grad, l.padded);
-        }
-        View<A> kept = here;
-        if (p.kept_gates) {
-          read_image(l, p, kept_cells<A>(p, group, image), 1, x.cells, l.padded);
-          if (readable_in_place<A>(1, p.units)) {
-            kept = view<A>(kept_gates<A>(p, group, image), p.units);
-          } else {
-            read_image(l, p, kept_gates<A>(p, group, image), 4, x.da, l.pitch);
-          }
-        } else {
-          x.gates = here;
-          if (readable_in_place<T>(in.channel, p.units)) {
-            x.gates = view<A>(in, p.units);
-          } else {
-            read_image(l, p, in, 4, x.da, l.pitch);
-          }
-          recompute_image(w, x);
-        }
-        clear(x.state, line_size);
-        backward_image(w, x, kept);
-        if (p.grad_weight.data) add_weight_gradient(w, x, scratch + places.grad_weight);
-        if (p.grad_h0.data) add_state_gradient(w, x.da, scratch + places.grad_h0);
-        if (p.grad_c0.data) {
-          for (int64_t i = 0; i < line_size; ++i) scratch[places.grad_c0 + i] += x.state[i];
-        }
-        write_image(l, p, x.da, l.pitch, 4, Image<T>(p.grad_gates, group, image));
-      }
-    });
-    if (p.grad_weight.data) {
-      write_weight_gradient<T>(p, l, group, parts + places.grad_weight, places.total);
-    }
-    if (p.grad_h0.data) {
-      write_state_gradient<T>(p, l, p.grad_h0, group, parts + places.grad_h0, places.total);
-    }
-    if (p.grad_c0.data) {
-      write_state_gradient<T>(p, l, p.grad_c0, group, parts + places.grad_c0, places.total);
-    }
+    if (!p.kept_gates) pack_weight<T>(p, w.l, group, packed);
+    pack_turned_weight<T>(p, w.l, group, turned);
+    backward_group<T>(w, group, turned + w.l.weights, packed + scan_shared(w.l, true));
   }
 }
 

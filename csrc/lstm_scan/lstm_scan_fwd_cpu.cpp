@@ -38,10 +38,12 @@ static __attribute__((noinline)) void forward_tile(const Walk<A>& w, const Forwa
   }
 }
 
-template <class A>
-static void forward_image(const Walk<A>& w, const ForwardImage<A>& x) {
+// read(r) makes row r of the gates ready: line r is the first that needs it.
+template <class A, class Read>
+static void forward_image(const Walk<A>& w, const ForwardImage<A>& x, const Read& read) {
   for (int64_t s = 0; s < lines(w.p); ++s) {
     const Line now = line(w.p, s);
+    if (s < w.p.height) read(s);
     // All tiles take the same panel of weights, which stays in the cache for them.
     for (int64_t unit = 0; unit < w.l.padded; unit += kLanesOf<A>) {
       in_tiles(now.count,
@@ -75,11 +77,9 @@ static void forward(const LstmScan& p) {
         const Image<T> in(p.gates, group, image);
         const View<A> here = {gates + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
         ForwardImage<A> x = {here, here, {}, hidden, state, keep};
-        if (direct) {
-          x.gates = view<A>(in, p.units);
-        } else {
-          read_image(l, p, in, 4, gates, l.pitch);
-        }
+        if (direct) x.gates = view<A>(in, p.units);
+        // Rows that are used once, one after the other, take each other's place in the nearest cache.
+        if (!direct && !p.diagonal && !keep) x.gates.row = 0;
         if (keep && keep_direct) {
           x.kept = view<A>(kept_gates<A>(p, group, image), p.units);
           x.kept_cells = view<A>(kept_cells<A>(p, group, image), 0);
@@ -87,7 +87,9 @@ static void forward(const LstmScan& p) {
           x.kept_cells = {cells + l.at(0, 0) * l.padded, l.row * l.padded, l.padded, 0};
         }
         read_states<T>(l, p, p.c0, group, state, l.padded);
-        forward_image(w, x);
+        forward_image(w, x, [&](int64_t r) {
+          if (!direct) read_image_row(l, p, in, 4, r, x.gates.at(r, 0), l.pitch);
+        });
         write_image(l, p, hidden, l.padded, 1, Image<T>(p.hidden, group, image));
         if (keep && !keep_direct) {
           write_image(l, p, gates, l.pitch, 4, kept_gates<A>(p, group, image));

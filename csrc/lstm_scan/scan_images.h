@@ -66,11 +66,25 @@ GENFAST_INLINE void transpose_block(Vec* rows) {
 }
 #endif
 
+// `count` elements of a vector, zeros in the others.
+template <class T>
+static VectorFor<Arithmetic<T>> load_part(const T* from, int64_t stride, int64_t count) {
+  alignas(64) Arithmetic<T> buffer[kLanesOf<Arithmetic<T>>] = {};
+  return load(count ? read_block(from, stride, count, buffer) : buffer);
+}
+
+// Where channels lie apart, a row is a hundred short pieces: the caches are asked for those of the row
+// after, `below` elements on, while this one is copied. Asking beyond the end does no harm.
+template <int kWrite, class T>
+GENFAST_INLINE void will_need(const T* piece, int64_t elements) {
+  for (int64_t i = 0; i < elements; i += 64 / sizeof(T)) __builtin_prefetch(piece + i, kWrite, 2);
+}
+
 // A row of pixels, `channels` of each, into target (a pixel every `pitch`), zeros up to `padded`
 // channels.
 template <class T>
-static void read_row(const T* source, int64_t channel, int64_t column, int64_t channels, int64_t width,
-                     Arithmetic<T>* target, int64_t pitch, int64_t padded) {
+static void read_row(const T* source, int64_t channel, int64_t column, int64_t below, int64_t channels,
+                     int64_t width, Arithmetic<T>* target, int64_t pitch, int64_t padded) {
   using A = Arithmetic<T>;
   constexpr int n = kLanesOf<A>;
   if (channel == 1) {
@@ -88,15 +102,19 @@ static void read_row(const T* source, int64_t channel, int64_t column, int64_t c
     target += (width - 1) * pitch, pitch = -pitch;
   }
   for (int64_t k = 0; k < padded; k += n) {
+    for (int64_t i = k; column == 1 && i < k + n && i < channels; ++i) {
+      will_need<0>(source + i * channel + below, width);
+    }
     for (int64_t c = 0; c < width; c += n) {
       // The last block overlaps the one before it, where there is one.
       const int64_t first = c + n <= width || width < n ? c : width - n;
       const int64_t count = width - first < n ? width - first : n;
       VectorFor<A> block[n];
+      const bool whole = column == 1 && count == n && k + n <= channels && sizeof(T) == sizeof(A);
       for (int i = 0; i < n; ++i) {
-        alignas(64) A buffer[n] = {};
         const T* from = source + (k + i) * channel + first * column;
-        block[i] = load(k + i < channels ? read_block(from, column, count, buffer) : buffer);
+        block[i] = whole ? load(reinterpret_cast<const A*>(from))
+                         : load_part(from, column, k + i < channels ? count : 0);
       }
       transpose_block(block);
       for (int64_t i = 0; i < count; ++i) store(target + (first + i) * pitch + k, block[i]);
@@ -107,7 +125,7 @@ static void read_row(const T* source, int64_t channel, int64_t column, int64_t c
 // The other way round: `channels` of each pixel of a row into a tensor.
 template <class T>
 static void write_row(const Arithmetic<T>* source, int64_t pitch, int64_t channels, int64_t width,
-                      T* target, int64_t channel, int64_t column) {
+                      T* target, int64_t channel, int64_t column, int64_t below) {
   using A = Arithmetic<T>;
   constexpr int n = kLanesOf<A>;
   if (channel == 1) {
@@ -120,6 +138,9 @@ static void write_row(const Arithmetic<T>* source, int64_t pitch, int64_t channe
     source += (width - 1) * pitch, pitch = -pitch;
   }
   for (int64_t k = 0; k < channels; k += n) {
+    for (int64_t i = k; column == 1 && i < k + n && i < channels; ++i) {
+      will_need<1>(target + i * channel + below, width);
+    }
     for (int64_t c = 0; c < width; c += n) {
       const int64_t first = c + n <= width || width < n ? c : width - n;
       const int64_t count = width - first < n ? width - first : n;
@@ -127,9 +148,14 @@ static void write_row(const Arithmetic<T>* source, int64_t pitch, int64_t channe
       for (int64_t i = 0; i < count; ++i) block[i] = load(source + (first + i) * pitch + k);
       transpose_block(block);
       for (int64_t i = 0; i < n && k + i < channels; ++i) {
-        A values[n];
-        store(values, block[i]);
-        write_block(values, target + (k + i) * channel + first * column, column, count);
+        T* to = target + (k + i) * channel + first * column;
+        if (sizeof(T) == sizeof(A) && column == 1 && count == n) {
+          store(reinterpret_cast<A*>(to), block[i]);
+        } else {
+          A values[n];
+          store(values, block[i]);
+          write_block(values, to, column, count);
+        }
       }
     }
   }
@@ -142,15 +168,20 @@ GENFAST_INLINE bool readable_in_place(int64_t channel, int64_t units) {
   return sizeof(T) == sizeof(Arithmetic<T>) && channel == 1 && units % kUnitPad == 0;
 }
 
-// An image of `parts` times `units` channels in the workspace, each part padded.
+// Row r of an image of `parts` times `units` channels to `target` on, each part padded.
+template <class T>
+static void read_image_row(const ScanLayout& l, const LstmScan& p, const Image<T>& image, int parts,
+                           int64_t r, Arithmetic<T>* target, int64_t pitch) {
+  for (int part = 0; part < parts; ++part) {
+    read_row(image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,
+             image.row, p.units, p.width, target + part * l.padded, pitch, l.padded);
+  }
+}
 template <class T>
 static void read_image(const ScanLayout& l, const LstmScan& p, const Image<T>& image, int parts,
                        Arithmetic<T>* target, int64_t pitch) {
   for (int64_t r = 0; r < p.height; ++r) {
-    for (int part = 0; part < parts; ++part) {
-      read_row(image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,
-               p.units, p.width, target + l.at(r, 0) * pitch + part * l.padded, pitch, l.padded);
-    }
+    read_image_row(l, p, image, parts, r, target + l.at(r, 0) * pitch, pitch);
   }
 }
 
@@ -160,8 +191,8 @@ static void write_image(const ScanLayout& l, const LstmScan& p, const Arithmetic
   for (int64_t r = 0; r < p.height; ++r) {
     for (int part = 0; part < parts; ++part) {
       write_row(source + l.at(r, 0) * pitch + part * l.padded, pitch, p.units, p.width,
-                image.data + r * image.row + part * p.units * image.channel, image.channel,
-                image.column);
+                image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,
+                image.row);
     }
   }
 }

@@ -32,10 +32,10 @@ static inline ScanLayout scan_layout(const LstmScan& p) {
   return l;
 }
 
-// What one thread works on: offsets from the start of its part of the workspace.
+// What one image takes: offsets from the start of its part of the workspace.
 struct ScanScratch {
-  int64_t gates, hidden, cells, grad, state;     // images and, in state, a value a position
-  int64_t grad_weight, grad_h0, grad_c0, total;  // sums over the images of this thread
+  int64_t gates, hidden, cells, grad, state;  // maps and, in state, a value a position and unit
+  int64_t total;
 };
 
 static inline ScanScratch scan_scratch(const ScanLayout& l, bool backward) {
@@ -50,23 +50,23 @@ static inline ScanScratch scan_scratch(const ScanLayout& l, bool backward) {
   s.hidden = place(map);
   s.state = place(line);
   s.cells = place(map);
-  if (backward) {
-    s.grad = place(map);
-    s.grad_weight = place(l.weights);
-    s.grad_h0 = place(line);
-    s.grad_c0 = place(line);
-  }
+  if (backward) s.grad = place(map);
   return s;
 }
 
-// Parts that images are dealt out in, one a thread.
+// Images at work at once, one a thread.
 static inline int64_t scan_parts(const LstmScan& p) {
   return p.images < p.threads ? p.images : p.threads;
 }
 
+// What all share, before the images: two packed weights, sums for the gradients of weight, h0 and c0.
+static inline int64_t scan_shared(const ScanLayout& l, bool backward) {
+  return backward ? 3 * l.weights + 2 * l.positions * l.padded : l.weights;
+}
+
 static inline int64_t scan_workspace(const LstmScan& p, bool backward) {
   const ScanLayout l = scan_layout(p);
-  return (backward ? 2 : 1) * l.weights + scan_parts(p) * scan_scratch(l, backward).total;
+  return scan_shared(l, backward) + scan_parts(p) * scan_scratch(l, backward).total;
 }
 
 }  // namespace genfast

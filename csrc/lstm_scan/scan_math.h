@@ -88,11 +88,11 @@ GENFAST_INLINE void multiply_add(int64_t n, const A* a, int64_t row, int64_t ste
   V local[M][N];
   GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(N) local[i][j] = sum[i][j]; }
   for (int64_t k = 0; k < n; ++k, a += step, b += pitch) {
-    V w[N];
-    GENFAST_EACH_VECTOR(N) w[j] = load(b + j * kLanesOf<A>);
-    GENFAST_EACH_PIXEL(M) {
-      const V x = broadcast(a[i * row]);
-      GENFAST_EACH_VECTOR(N) local[i][j] += x * w[j];
+    V x[M];  // fewer than the vectors of b, of which one is held at a time
+    GENFAST_EACH_PIXEL(M) x[i] = broadcast(a[i * row]);
+    GENFAST_EACH_VECTOR(N) {
+      const V w = load(b + j * kLanesOf<A>);
+      GENFAST_EACH_PIXEL(M) local[i][j] += x[i] * w;
     }
   }
   GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(N) sum[i][j] = local[i][j]; }

@@ -32,9 +32,11 @@ static __attribute__((noinline)) void recompute_tile(const Walk<A>& w, const Bac
   }
 }
 
-template <class A>
-static void recompute_image(const Walk<A>& w, const BackwardImage<A>& x) {
+// read(r) makes row r of the gates ready.
+template <class A, class Read>
+static void recompute_image(const Walk<A>& w, const BackwardImage<A>& x, const Read& read) {
   for (int64_t r = 0; r < w.p.height; ++r) {
+    read(r);
     for (int64_t unit = 0; unit < w.l.padded; unit += kLanesOf<A>) {
       in_tiles(w.p.width,
                [&](int64_t c, auto m) { recompute_tile<decltype(m)::value>(w, x, r, c, unit); });

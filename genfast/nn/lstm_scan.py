@@ -96,7 +96,10 @@ class DiagonalLSTM(_ScanLayer):
         self.reverse = reverse
 
     def forward(self, x: Tensor) -> Tensor:
-        gates = self.input_to_state(x)
+        return self.scan(self.input_to_state(x))
+
+    def scan(self, gates: Tensor) -> Tensor:
+        """The recurrence alone, from gates (N, 4 * hidden, H, W)."""
         return diagonal_lstm(
             gates, self.weight, self.h0, self.c0, reverse=self.reverse, saved=self.saved
         )
@@ -109,7 +112,7 @@ class DiagonalBiLSTM(nn.Module):
     """Both directions: Y[r,c] = left[r,c] + right[r-1,c].
 
     The map from right to left is moved down by one row, or a pixel would see those to its right. Its
-    last row is never used and not computed.
+    last row is never used, so the scan leaves it out.
 
     Args:
         in_channels, hidden, colors, learned_init, saved: as in `RowLSTM`.
@@ -138,6 +141,5 @@ class DiagonalBiLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.left(x)
-        if x.shape[2] == 1:  # a single row has none to move down, and a convolution refuses no rows
-            return y
-        return y + F.pad(self.right(x[:, :, :-1]), (0, 0, 1, 0))
+        right = self.right.scan(self.right.input_to_state(x)[:, :, :-1])
+        return y + F.pad(right, (0, 0, 1, 0))
