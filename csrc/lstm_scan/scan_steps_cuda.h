@@ -102,6 +102,7 @@ GENFAST_DEVICE void pre_activations(const Launch& k, const Pixel& x, int unit, A
   }
 }
 
+// Of a line: h and the cell states. Of all pixels: their gates alone, from h as it is stored.
 template <class Path>
 __global__ void __launch_bounds__(kStepThreads) step_forward_kernel(Launch k, Step step) {
   using E = typename Path::Element;
@@ -111,6 +112,8 @@ __global__ void __launch_bounds__(kStepThreads) step_forward_kernel(Launch k, St
     A a[4] = {tile.value(i, 0), tile.value(i, 1), tile.value(i, 2), tile.value(i, 3)};
     pre_activations<E>(k, x, unit, a);
     const Gates<A> g = gates_of<E>(a);
+    if (k.p.kept_gates) keep_gates(k, x, unit, g);
+    if (step.line < 0) return;
     const int position = position_of(k, x);
     A& state = line_values<A>(k, x.group, x.image)[static_cast<int64_t>(position) * k.units + unit];
     const bool begins = (k.diagonal ? x.column : x.row) == 0;
@@ -118,22 +121,7 @@ __global__ void __launch_bounds__(kStepThreads) step_forward_kernel(Launch k, St
         next_cell(g, begins ? A(cuda::widen(initial_state<E>(k.p.c0, x.group, position, unit))) : state);
     state = c;
     cuda::narrow(g.o * tanh_of<E>(c), element_of<E>(k.p.hidden, x, unit));
-    if (k.p.kept_gates) {
-      keep_gates(k, x, unit, g);
-      kept_of<A>(k, k.p.kept_cells, x, k.units)[unit] = c;
-    }
-  });
-}
-
-template <class Path>
-__global__ void __launch_bounds__(kStepThreads) recompute_gates_kernel(Launch k, Step step) {
-  using E = typename Path::Element;
-  using A = Arithmetic<E>;
-  using Tile = typename Path::template Tile<4>;
-  step_product<Path, 4>(k, step, [&](const Tile& tile, int i, const Pixel& x, int unit) {
-    A a[4] = {tile.value(i, 0), tile.value(i, 1), tile.value(i, 2), tile.value(i, 3)};
-    pre_activations<E>(k, x, unit, a);
-    keep_gates(k, x, unit, gates_of<E>(a));
+    if (k.p.kept_gates) kept_of<A>(k, k.p.kept_cells, x, k.units)[unit] = c;
   });
 }
 
