@@ -53,7 +53,10 @@ GENFAST_DEVICE void step_product(const Launch& k, const Step& step, const Body& 
   const int64_t first = (blockIdx.x - group * step.blocks) * Shape::kPixels;
   const O* packed = packed_of<Path>(k, group);
 
-  Tile tile;
+  // Where weights are larger than any block's shared memory, a slab is summed apart: a sum of thousands
+  // of terms in one would round more. Smaller ones keep the order of a resident scan, to the bit.
+  const bool apart = k.padded > kSlab;
+  Tile total, tile;
   for (int part = 0; part < k.taps * (4 / kParts); ++part) {
     const int tap = part / (4 / kParts), gate = part % (4 / kParts);
     for (int from = 0; from < k.padded; from += kSlab) {
@@ -83,13 +86,18 @@ GENFAST_DEVICE void step_product(const Launch& k, const Step& step, const Body& 
         tile.multiply(k, packed, unit_tile, part * k.padded + from, depth, &slab[chunk][0],
                       Shape::kPitch, lane, ~0u);
       }
+      if (apart) {
+        total.add(tile);
+        tile = Tile{};
+      }
     }
   }
+  total.add(tile);
 #pragma unroll
   for (int i = 0; i < Tile::kEach; ++i) {
     const int64_t index = first + chunk + Tile::position(i, lane);
     const int unit = unit_tile * Tile::kUnits + Tile::unit(i, lane);
-    if (index < pixels && unit < k.units) body(tile, i, step_pixel(k, step, group, index), unit);
+    if (index < pixels && unit < k.units) body(total, i, step_pixel(k, step, group, index), unit);
   }
 }
 
