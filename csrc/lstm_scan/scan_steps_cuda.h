@@ -54,8 +54,9 @@ GENFAST_DEVICE void step_product(const Launch& k, const Step& step, const Body& 
   const O* packed = packed_of<Path>(k, group);
 
   // Where weights are larger than any block's shared memory, a slab is summed apart: a sum of thousands
-  // of terms in one would round more. Smaller ones keep the order of a resident scan, to the bit.
-  const bool apart = k.padded > kSlab;
+  // of terms in one would round more (fp64 has bits to spare). Smaller ones keep the order of a resident
+  // scan, to the bit.
+  const bool apart = sizeof(O) < 8 && k.padded > kSlab;
   Tile total, tile;
   for (int part = 0; part < k.taps * (4 / kParts); ++part) {
     const int tap = part / (4 / kParts), gate = part % (4 / kParts);
