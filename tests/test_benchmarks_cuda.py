@@ -10,7 +10,7 @@ import torch
 from emulated import emulation
 from test_benchmarks import FAST, double_is_an_op, tiny_case  # noqa: F401
 
-from genfast.benchmarks import bench_masked_conv_cuda, conv_rule, run
+from genfast.benchmarks import bench_lstm_scan, bench_masked_conv_cuda, conv_rule, run
 from genfast.benchmarks.cases import FORWARD, TRAINING, Case
 from genfast.benchmarks.constants import read_constants
 from genfast.benchmarks.conv_rule import CUDNN, OWN
@@ -43,6 +43,21 @@ def test_the_rows_that_decide_between_convolutions(op: str) -> None:
     for row in outcome.rows:
         assert {CUDNN, OWN, "eager", "pre-masked"} <= set(row["baseline"])
         assert row["conv"] == {"arithmetic": "bfloat16", "kernel": 3, "channels": 128}
+        assert row["bound"]["us"] >= row["flops"] / 500e6 * 0.999
+
+
+@pytest.mark.parametrize("op", ["row_lstm", "diagonal_lstm"])
+def test_the_rows_of_the_lstm_scans(op: str) -> None:
+    cases = list(bench_lstm_scan.lstm_scan("cuda", quick=False))
+    assert len({case.key for case in cases}) == len(cases)
+    small = bench_lstm_scan.Setting(2, 8, torch.channels_last, dtype=torch.bfloat16, size=4)
+    case, here = (bench_lstm_scan._case(op, device, small, quick=True) for device in ("cuda", "cpu"))
+    settings = replace(FAST, constants={"mma bf16": 500.0})
+    with emulation():
+        outcome = run_case(replace(case, inputs=here.inputs), settings)
+    assert not outcome.refused
+    assert [row["direction"] for row in outcome.rows] == [FORWARD, TRAINING]
+    for row in outcome.rows:
         assert row["bound"]["us"] >= row["flops"] / 500e6 * 0.999
 
 

@@ -1,10 +1,8 @@
-// The LSTM scans in bf16; a file a format keeps compilation short.
+// The LSTM scans on tensor cores in bf16; a file a path keeps compilation short.
 #include "lstm_scan/scan_launch_cuda.h"
 
 namespace genfast::scan {
 
-template void forward_on<Simt<__nv_bfloat16>>(const LstmScan&, ScanPlan, cudaStream_t);
-template void backward_on<Simt<__nv_bfloat16>>(const LstmScan&, bool, ScanPlan, cudaStream_t);
 template void forward_on<Mma<conv::Bf16Path>>(const LstmScan&, ScanPlan, cudaStream_t);
 template void backward_on<Mma<conv::Bf16Path>>(const LstmScan&, bool, ScanPlan, cudaStream_t);
 

@@ -6,12 +6,10 @@
 namespace genfast {
 namespace scan {
 
-// Compiled in lstm_scan_{fp32,fp64,bf16,fp16}_cuda.cu.
+// Compiled in lstm_scan_{simt16,tf32,bf16,fp16}_cuda.cu; Simt<float> and Simt<double> are here.
 #define GENFAST_COMPILED_ELSEWHERE(Path)                                          \
   extern template void forward_on<Path>(const LstmScan&, ScanPlan, cudaStream_t); \
   extern template void backward_on<Path>(const LstmScan&, bool, ScanPlan, cudaStream_t);
-GENFAST_COMPILED_ELSEWHERE(Simt<float>)
-GENFAST_COMPILED_ELSEWHERE(Simt<double>)
 GENFAST_COMPILED_ELSEWHERE(Simt<__nv_bfloat16>)
 GENFAST_COMPILED_ELSEWHERE(Simt<__half>)
 GENFAST_COMPILED_ELSEWHERE(Mma<conv::Tf32x3Path>)

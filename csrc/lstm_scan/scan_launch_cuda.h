@@ -98,7 +98,7 @@ void backward_on(const LstmScan& p, bool recompute, ScanPlan plan, cudaStream_t 
   using E = typename Path::Element;
   if (recompute) {
     const Launch k = packed_launch<Path, 4>(p, p.workspace, stream);
-    launch_step<Path, 4>(recompute_gates_kernel<Path>, k, {-1, 0, k.height * k.width, 0}, stream);
+    launch_step<Path, 4>(step_forward_kernel<Path>, k, {-1, 0, k.height * k.width, 0}, stream);
     const int64_t threads = p.groups * p.images * k.positions * k.units;
     cuda::launch(recompute_cells_kernel<E>, blocks_of(threads, kStepThreads), kStepThreads, 0, stream,
                  k);

@@ -78,6 +78,14 @@ struct Simt {
       }
     }
 
+    GENFAST_DEVICE void add(const Tile& other) {
+#pragma unroll
+      for (int j = 0; j < kPositions; ++j) {
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) sum[j][part] += other.sum[j][part];
+      }
+    }
+
     static GENFAST_DEVICE int position(int i, int) { return i; }
     static GENFAST_DEVICE int unit(int, int) { return 0; }
     GENFAST_DEVICE Operand value(int i, int part) const { return sum[i][part]; }
@@ -150,6 +158,17 @@ struct Mma {
             Format::mma(sum[2 * n][m], a[m], x0);
             Format::mma(sum[2 * n + 1][m], a[m], x1);
           }
+        }
+      }
+    }
+
+    GENFAST_DEVICE void add(const Tile& other) {
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+        for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) sum[j][m][i] += other.sum[j][m][i];
         }
       }
     }

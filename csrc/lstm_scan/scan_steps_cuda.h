@@ -53,7 +53,11 @@ GENFAST_DEVICE void step_product(const Launch& k, const Step& step, const Body& 
   const int64_t first = (blockIdx.x - group * step.blocks) * Shape::kPixels;
   const O* packed = packed_of<Path>(k, group);
 
-  Tile tile;
+  // Where weights are larger than any block's shared memory, a slab is summed apart: a sum of thousands
+  // of terms in one would round more (fp64 has bits to spare). Smaller ones keep the order of a resident
+  // scan, to the bit.
+  const bool apart = sizeof(O) < 8 && k.padded > kSlab;
+  Tile total, tile;
   for (int part = 0; part < k.taps * (4 / kParts); ++part) {
     const int tap = part / (4 / kParts), gate = part % (4 / kParts);
     for (int from = 0; from < k.padded; from += kSlab) {
@@ -83,13 +87,18 @@ GENFAST_DEVICE void step_product(const Launch& k, const Step& step, const Body& 
         tile.multiply(k, packed, unit_tile, part * k.padded + from, depth, &slab[chunk][0],
                       Shape::kPitch, lane, ~0u);
       }
+      if (apart) {
+        total.add(tile);
+        tile = Tile{};
+      }
     }
   }
+  total.add(tile);
 #pragma unroll
   for (int i = 0; i < Tile::kEach; ++i) {
     const int64_t index = first + chunk + Tile::position(i, lane);
     const int unit = unit_tile * Tile::kUnits + Tile::unit(i, lane);
-    if (index < pixels && unit < k.units) body(tile, i, step_pixel(k, step, group, index), unit);
+    if (index < pixels && unit < k.units) body(total, i, step_pixel(k, step, group, index), unit);
   }
 }
 
@@ -102,6 +111,7 @@ GENFAST_DEVICE void pre_activations(const Launch& k, const Pixel& x, int unit, A
   }
 }
 
+// Of a line: h and the cell states. Of all pixels: their gates alone, from h as it is stored.
 template <class Path>
 __global__ void __launch_bounds__(kStepThreads) step_forward_kernel(Launch k, Step step) {
   using E = typename Path::Element;
@@ -111,6 +121,8 @@ __global__ void __launch_bounds__(kStepThreads) step_forward_kernel(Launch k, St
     A a[4] = {tile.value(i, 0), tile.value(i, 1), tile.value(i, 2), tile.value(i, 3)};
     pre_activations<E>(k, x, unit, a);
     const Gates<A> g = gates_of<E>(a);
+    if (k.p.kept_gates) keep_gates(k, x, unit, g);
+    if (step.line < 0) return;
     const int position = position_of(k, x);
     A& state = line_values<A>(k, x.group, x.image)[static_cast<int64_t>(position) * k.units + unit];
     const bool begins = (k.diagonal ? x.column : x.row) == 0;
@@ -118,22 +130,7 @@ __global__ void __launch_bounds__(kStepThreads) step_forward_kernel(Launch k, St
         next_cell(g, begins ? A(cuda::widen(initial_state<E>(k.p.c0, x.group, position, unit))) : state);
     state = c;
     cuda::narrow(g.o * tanh_of<E>(c), element_of<E>(k.p.hidden, x, unit));
-    if (k.p.kept_gates) {
-      keep_gates(k, x, unit, g);
-      kept_of<A>(k, k.p.kept_cells, x, k.units)[unit] = c;
-    }
-  });
-}
-
-template <class Path>
-__global__ void __launch_bounds__(kStepThreads) recompute_gates_kernel(Launch k, Step step) {
-  using E = typename Path::Element;
-  using A = Arithmetic<E>;
-  using Tile = typename Path::template Tile<4>;
-  step_product<Path, 4>(k, step, [&](const Tile& tile, int i, const Pixel& x, int unit) {
-    A a[4] = {tile.value(i, 0), tile.value(i, 1), tile.value(i, 2), tile.value(i, 3)};
-    pre_activations<E>(k, x, unit, a);
-    keep_gates(k, x, unit, gates_of<E>(a));
+    if (k.p.kept_gates) kept_of<A>(k, k.p.kept_cells, x, k.units)[unit] = c;
   });
 }
 

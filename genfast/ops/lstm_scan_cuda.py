@@ -96,14 +96,16 @@ def _sources(hidden: Tensor, h0: Tensor | None, scan: int) -> Tensor:
 
 
 def _grad_h0(grad_gates: Tensor, weight: Tensor, scan: int) -> Tensor:
-    """(group, position, unit): the states before the first pixels are read by those alone."""
+    """(group, position, unit): the states before the first pixels are read by those alone.
+
+    In fp64: the products are small, and images are summed before them.
+    """
     if scan == ROW:
         first = grad_gates[:, :, :, 0]
     else:
         first = grad_gates[..., -1 if scan == DIAGONAL_REVERSED else 0]
-    dtype = arithmetic(grad_gates)
-    edge = first.sum(1, dtype=dtype).transpose(1, 2)  # (group, position, output)
-    by_tap = [edge @ weight[..., tap].to(dtype) for tap in range(weight.shape[-1])]
+    edge = first.sum(1, dtype=torch.float64).transpose(1, 2)  # (group, position, output)
+    by_tap = [edge @ weight[..., tap].double() for tap in range(weight.shape[-1])]
     if scan != ROW:
         return by_tap[1].to(weight.dtype)
     total = torch.zeros_like(by_tap[0])
