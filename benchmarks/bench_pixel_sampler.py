@@ -54,6 +54,7 @@ def _gated(
     torch.manual_seed(0)
     plain = reference.GatedPixelCNN(image_shape, 2, **size)
     fast = models.GatedPixelCNN(image_shape, 2, **size)
+    fast.load_state_dict(plain.state_dict())
     incremental = PlainIncrementalSampler(plain)
     height, width = image_shape[1:]
     others = {
@@ -73,6 +74,7 @@ def _gated(
 def _pixelcnn(n: int) -> Case:
     torch.manual_seed(0)
     plain, fast = reference.PixelCNN(*BINARY), models.PixelCNN(*BINARY)
+    fast.load_state_dict(plain.state_dict())
     return _case("pixelcnn, 7 blocks x 64 ch", n, plain, fast, {}, _logit)
 
 
@@ -81,6 +83,7 @@ def _pixelcnn_pp(n: int, reach: dict[str, float]) -> Case:
     size: dict[str, Any] = {"image_shape": (3, 32, 32), "levels": 256, "dropout": 0.0}
     torch.manual_seed(0)
     plain, fast = reference.PixelCNNPP(**size), models.PixelCNNPP(**size)
+    fast.load_state_dict(plain.state_dict())
     return _case("pixelcnn++, 160 filters", n, plain, fast, {}, lambda outputs: outputs, reach=reach)
 
 
@@ -100,9 +103,11 @@ def _case(
     counted: bool = True,
     reach: dict[str, float] | None = None,
 ) -> Case:
-    """drawn_from: what a program's draws read of the plain twin's outputs. counted: see above."""
+    """`fast` has the weights of `plain`, its twin.
+
+    drawn_from: what a program's draws read of the twin's outputs. counted: see above.
+    """
     exact = copy.deepcopy(plain).double()
-    fast.load_state_dict(plain.state_dict())
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         native = PixelSampler(fast.pixel_program(), "native")

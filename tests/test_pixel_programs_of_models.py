@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genfast.models import GatedPixelCNN
 from genfast.models.autoregressive import AutoregressiveModel
-from genfast.sampling import PixelSampler
+from genfast.sampling import PixelSampler, incremental
 
 # model, image shape, levels, changes: colours, classes, conditions, every setting, sizes of 1, odd sizes
 CASES: list[tuple[str, tuple[int, int, int], int, dict[str, Any]]] = [
@@ -75,6 +75,18 @@ def test_the_engine_is_as_exact_as_the_model_in_fp32(case, isa):
     got, plain = teacher_forced(model, x, given, "native"), model._outputs(x, **given)
     exact = model.double()._outputs(x, **given)
     assert_as_exact_as_torch(got, plain, exact, f"{case}, {isa}")
+
+
+@torch.no_grad()
+@cases
+def test_threads_that_share_images_give_the_same_bits(case, monkeypatch):
+    model, x, given = made(case, 3)
+    model.float()
+    alone = teacher_forced(model, x, given, "native")
+    for name in ("_SHARED_PRODUCTS", "_SHARED_PIXEL_PRODUCTS"):
+        monkeypatch.setattr(incremental, name, 0)
+    torch.set_num_threads(7)  # two for each image, and one more
+    assert torch.equal(teacher_forced(model, x, given, "native"), alone)
 
 
 @cases

@@ -7,12 +7,13 @@
 // image. genfast/reference/pixel_sampler.py is the specification; this is its translation.
 //
 // Memory: a tile of T images is sampled together, by one thread, or by a team of several where there are
-// fewer tiles than threads: they share the columns of what runs for whole rows and, where the weights
-// are large, the outputs of what runs at pixels. Each buffer is a ring of its last rows, [depth][left +
-// columns + right][T images][channels], with zeros on both sides, channels padded to kPixelPad. So the
-// positions of a row, or the images of a pixel, follow one another at a fixed distance, and one product
-// serves rows and pixels alike. Weights are packed as panels of kPixelPanel outputs: [panel][channels of
-// the taps, one tap after the other][outputs of the panel, padded to kPixelPad].
+// fewer tiles than threads: they share the outputs (or columns) of what runs for whole rows and, where
+// the weights are large, the outputs of what runs at pixels. Each buffer is a ring of its last rows,
+// [depth][left + columns + right][T images][channels], with zeros on both sides, channels padded to
+// kPixelPad. So the positions of a row, or the images of a pixel, follow one another at a fixed
+// distance, and one product serves rows and pixels alike. Weights are packed as panels of kPixelPanel
+// outputs: [panel][channels of the taps, one tap after the other][outputs of the panel, padded to
+// kPixelPad].
 //
 // An lstm's outputs are the gates i, f, g, o of kPixelPad units, then those of the next kPixelPad, all
 // padded. Where an instruction reads its own results beside it, a row is a scan, column by column; scans

@@ -27,15 +27,27 @@ bool takes_halves(PixelFunction function) {
   return function == PixelFunction::gate || function == PixelFunction::glu;
 }
 
-// A member's share of an instruction. One thread takes all channels where a vector that runs over the
-// end of a half would write what is another's.
-Share share_of(const PixelInstruction& code, int64_t member, int64_t members) {
+// Channels that one thread takes: an lstm's gates of the same units stay together.
+int part_of(PixelFunction function) { return function == PixelFunction::lstm ? kCellPart : kPixelPad; }
+
+// In how many parts an instruction can be shared out. In one only, if a vector that runs over the end of
+// a half would write what is another's.
+int64_t shareable_parts(const PixelInstruction& code) {
   const bool halves = takes_halves(code.function);
   const int channels = halves ? code.outputs / 2 : code.outputs;
-  const int part = code.function == PixelFunction::lstm ? kCellPart : kPixelPad;
-  const int64_t parts = (channels + part - 1) / part;
   const bool adjoining = halves || code.function == PixelFunction::concat_elu;
-  if (members == 1 || (adjoining && channels % kPixelPad)) return {0, member ? 0 : channels, true};
+  const int part = part_of(code.function);
+  return adjoining && channels % part ? 1 : (channels + part - 1) / part;
+}
+
+// A member's share of an instruction.
+Share share_of(const PixelInstruction& code, int64_t member, int64_t members) {
+  const int64_t parts = shareable_parts(code);
+  if (members == 1 || parts == 1) {
+    const int channels = takes_halves(code.function) ? code.outputs / 2 : code.outputs;
+    return {0, member ? 0 : channels, true};
+  }
+  const int part = part_of(code.function);
   return {static_cast<int>(parts * member / members) * part,
           static_cast<int>(parts * (member + 1) / members) * part, false};
 }
@@ -137,21 +149,24 @@ void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t
 struct Team {
   int member, size;
   bool shares_pixels;
-
-  int64_t begin(int64_t n) const { return n * member / size; }
-  int64_t end(int64_t n) const { return n * (member + 1) / size; }
 };
 
-// A member's share of a row.
+int64_t largest_share(int64_t n, int members) { return (n + members - 1) / members; }
+
+// A member's share of a row: of the outputs, so that it reads but its own weights, unless the columns
+// can be shared more evenly.
 void run_row(const PixelWork& work, int images, const Team& team, float* scratch) {
-  const Share all = share_of(*work.code, 0, 1);
+  const int64_t columns = work.columns, parts = shareable_parts(*work.code);
+  const bool by_outputs =
+      largest_share(parts, team.size) * columns <= largest_share(columns, team.size) * parts;
+  const Share share =
+      by_outputs ? share_of(*work.code, team.member, team.size) : share_of(*work.code, 0, 1);
+  const int64_t first = by_outputs ? 0 : columns * team.member / team.size;
+  const int64_t last = by_outputs ? columns : columns * (team.member + 1) / team.size;
   if (work.together) {
-    const int64_t positions = int64_t{work.columns} * images;
-    run_positions(work, 0, team.begin(positions), team.end(positions), all, scratch);
+    run_positions(work, 0, first * images, last * images, share, scratch);
   } else {
-    for (int64_t q = team.begin(work.columns); q < team.end(work.columns); ++q) {
-      run_positions(work, q, 0, images, all, scratch);
-    }
+    for (int64_t q = first; q < last; ++q) run_positions(work, q, 0, images, share, scratch);
   }
 }
 
