@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -16,12 +16,14 @@ from genfast.benchmarks.rows import COPY
 from genfast.ops.logistic_mixture import Mode
 
 BATCH, SIZE, MIXTURES = 16, 32, 10
+NOTHING: Mapping[str, Mapping[str, float]] = {}
 REACH = {TRAINING: {"eager": 8.0, "torch.compile": 4.0}}
+REACH_OF_EXACT = {TRAINING: {"torch.compile": 4.0}}
 
 
 def published_form(params: Tensor, x: Tensor) -> Tensor:
     """log p of every pixel as published: every branch computed for every element, then chosen from."""
-    logits, means, log_scales, x = _colour_components(params, x)
+    logits, means, log_scales, x = _components(params, x)
     centered, inverse = x - means, torch.exp(-log_scales)
     plus, minus, middle = (
         (centered + 1 / 255) * inverse,
@@ -41,41 +43,58 @@ def published_in_fp32(params: Tensor, x: Tensor) -> Tensor:
     return published_form(params.float(), x.float()).to(params.dtype)
 
 
-def _colour_components(params: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _components(params: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """logits, and one a colour: means, moved by the colours before, log-scales, x."""
     logits, rest = params[:, :MIXTURES], params[:, MIXTURES:]
-    means, log_scales, coefficients = rest.unflatten(1, (3, 3, MIXTURES)).unbind(2)
-    c, (red, green) = torch.tanh(coefficients), (x[:, :1], x[:, 1:2])
-    moved = [means[:, 0], means[:, 1] + c[:, 0] * red, means[:, 2] + c[:, 1] * red + c[:, 2] * green]
-    return logits, torch.stack(moved, 1), log_scales.clamp(min=-7), x[:, :, None]
+    colors = x.shape[1]
+    means, log_scales, *coefficients = rest.unflatten(1, (colors, -1, MIXTURES)).unbind(2)
+    if coefficients:
+        c, (red, green) = torch.tanh(coefficients[0]), (x[:, :1], x[:, 1:2])
+        green_mean = means[:, 1] + c[:, 0] * red
+        blue_mean = means[:, 2] + c[:, 1] * red + c[:, 2] * green
+        means = torch.stack([means[:, 0], green_mean, blue_mean], 1)
+    return logits, means, log_scales.clamp(min=-7), x[:, :, None]
 
 
 def logistic_mixture_log_prob(device: str, quick: bool) -> Iterator[Case]:
-    yield _log_prob(device, torch.float32, torch.contiguous_format, "reference", reach=True)
+    nchw, last = torch.contiguous_format, torch.channels_last
+    yield _log_prob(device, torch.float32, nchw, "reference", reach=REACH)
     if not quick:
-        yield _log_prob(device, torch.float32, torch.contiguous_format, "exact")
-        yield _log_prob(device, torch.float32, torch.channels_last, "reference")
-        yield _log_prob(device, torch.bfloat16, torch.contiguous_format, "reference")
+        yield _log_prob(device, torch.float32, nchw, "exact", reach=REACH_OF_EXACT)
+        yield _log_prob(device, torch.float32, last, "reference", reach=REACH)
+        yield _log_prob(device, torch.bfloat16, nchw, "reference", reach=REACH)
+        yield _log_prob(device, torch.bfloat16, last, "reference", reach=REACH)
+        yield _log_prob(device, torch.float32, nchw, "reference", colors=1)
+        yield _log_prob(device, torch.float32, nchw, "exact", colors=1)
 
 
-def _params(generator: torch.Generator) -> Tensor:
+def _params(generator: torch.Generator, colors: int) -> Tensor:
     """Like those of a trained model: scales of some levels."""
-    params = torch.randn(BATCH, 10 * MIXTURES, SIZE, SIZE, generator=generator)
-    params[:, MIXTURES:].unflatten(1, (3, 3, MIXTURES))[:, :, 1] -= 1
+    kinds = 3 if colors == 1 else 10
+    params = torch.randn(BATCH, kinds * MIXTURES, SIZE, SIZE, generator=generator)
+    params[:, MIXTURES:].unflatten(1, (colors, -1, MIXTURES))[:, :, 1] -= 1
     return params
 
 
 def _log_prob(
-    device: str, dtype: torch.dtype, layout: torch.memory_format, mode: Mode, *, reach: bool = False
+    device: str,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    mode: Mode,
+    *,
+    colors: int = 3,
+    reach: Mapping[str, Mapping[str, float]] = NOTHING,
 ) -> Case:
     """Mode "reference" races the published form, "exact" the exact one as eager PyTorch has it."""
     bits = {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
-    nbytes = BATCH * 10 * MIXTURES * SIZE * SIZE * dtype.itemsize
+    shape = (BATCH, (3 if colors == 1 else 10) * MIXTURES, SIZE, SIZE)
+    nbytes = math.prod(shape) * dtype.itemsize
     bound = Bound(COPY, 1.0, "a copy of the same bytes")
 
     def inputs(generator: torch.Generator) -> Inputs:
-        x = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), generator=generator) * (2 / 255) - 1
+        x = torch.randint(0, 256, (BATCH, colors, SIZE, SIZE), generator=generator) * (2 / 255) - 1
         params, x = (
-            t.to(device, dtype).contiguous(memory_format=layout) for t in (_params(generator), x)
+            t.to(device, dtype).contiguous(memory_format=layout) for t in (_params(generator, colors), x)
         )
         return params, x.view(bits)  # as bits: every input of a float type would be differentiated by
 
@@ -86,9 +105,11 @@ def _log_prob(
     published = published_form if dtype is torch.float32 else published_in_fp32
     return Case(
         op="logistic_mixture_log_prob",
-        variant=("channels-last" if layout == torch.channels_last else "NCHW") + f", {mode}",
+        variant=("channels-last" if layout == torch.channels_last else "NCHW")
+        + f", {mode}"
+        + (", grey" if colors == 1 else ""),
         dtype=dtype,
-        shape=(BATCH, 10 * MIXTURES, SIZE, SIZE),
+        shape=shape,
         inputs=inputs,
         sides={
             "eager": side(published if mode == "reference" else exact),
@@ -98,7 +119,7 @@ def _log_prob(
         # Forward: read params. Backward: read them again and write their gradient.
         bytes={FORWARD: nbytes, TRAINING: 3 * nbytes},
         bound={FORWARD: bound, TRAINING: bound},
-        reach=REACH if reach else {},
+        reach=reach,
         # A boundary of a narrow bin magnifies the last bit of its distance from the mean: whose largest
         # error that makes is luck.
         slack_ulps=4.0,
@@ -106,18 +127,24 @@ def _log_prob(
 
 
 def logistic_mixture_sample(device: str, quick: bool) -> Iterator[Case]:
+    yield _sample(device, compile=not quick)
+    if not quick:
+        yield _sample(device, colors=1)
+
+
+def _sample(device: str, *, colors: int = 3, compile: bool = True) -> Case:
     """Continuous draws: rounding may put a quantised one a level away, and the gate would refuse it."""
 
     def inputs(generator: torch.Generator) -> Inputs:
-        uniforms = torch.rand(BATCH, 4, SIZE, SIZE, generator=generator).clamp(1e-5, 1 - 1e-5)
-        return _params(generator).to(device), uniforms.to(device)
+        uniforms = torch.rand(BATCH, 1 + colors, SIZE, SIZE, generator=generator)
+        return _params(generator, colors).to(device), uniforms.clamp(1e-5, 1 - 1e-5).to(device)
 
     eager = Side(partial(reference.logistic_mixture_sample, quantize=False))
-    yield Case(
+    return Case(
         op="logistic_mixture_sample",
-        variant="NCHW, continuous",
+        variant="NCHW, continuous" + (", grey" if colors == 1 else ""),
         dtype=torch.float32,
-        shape=(BATCH, 10 * MIXTURES, SIZE, SIZE),
+        shape=(BATCH, (3 if colors == 1 else 10) * MIXTURES, SIZE, SIZE),
         inputs=inputs,
         sides={
             "eager": eager,
@@ -125,7 +152,7 @@ def logistic_mixture_sample(device: str, quick: bool) -> Iterator[Case]:
         },
         reference=eager,
         directions=(FORWARD,),
-        compile=not quick,
+        compile=compile,
     )
 
 

@@ -19,6 +19,7 @@ from genfast import models, reference
 from genfast.benchmarks.cases import FORWARD, Case, Inputs, Side
 from genfast.benchmarks.plain_incremental import PlainIncrementalSampler
 from genfast.models.autoregressive import AutoregressiveModel
+from genfast.models.autoregressive.pixel_rnn import Variant
 from genfast.sampling import PixelSampler, categorical, uniforms
 
 INTERPRETER, PLAIN = "interpreter", "plain incremental"
@@ -39,6 +40,8 @@ def pixel_sampler(device: str, quick: bool) -> Iterator[Case]:
     yield _pixelcnn(1)
     yield _pixelcnn(16)
     yield _pixelcnn_pp(1, reach={"eager": 300})
+    yield _pixel_rnn(1, "row", reach={"eager": 100})
+    yield _pixel_rnn(1, "diagonal", reach={"eager": 100})
 
 
 def _gated(
@@ -54,7 +57,6 @@ def _gated(
     torch.manual_seed(0)
     plain = reference.GatedPixelCNN(image_shape, 2, **size)
     fast = models.GatedPixelCNN(image_shape, 2, **size)
-    fast.load_state_dict(plain.state_dict())
     incremental = PlainIncrementalSampler(plain)
     height, width = image_shape[1:]
     others = {
@@ -74,7 +76,6 @@ def _gated(
 def _pixelcnn(n: int) -> Case:
     torch.manual_seed(0)
     plain, fast = reference.PixelCNN(*BINARY), models.PixelCNN(*BINARY)
-    fast.load_state_dict(plain.state_dict())
     return _case("pixelcnn, 7 blocks x 64 ch", n, plain, fast, {}, _logit)
 
 
@@ -83,8 +84,15 @@ def _pixelcnn_pp(n: int, reach: dict[str, float]) -> Case:
     size: dict[str, Any] = {"image_shape": (3, 32, 32), "levels": 256, "dropout": 0.0}
     torch.manual_seed(0)
     plain, fast = reference.PixelCNNPP(**size), models.PixelCNNPP(**size)
-    fast.load_state_dict(plain.state_dict())
     return _case("pixelcnn++, 160 filters", n, plain, fast, {}, lambda outputs: outputs, reach=reach)
+
+
+def _pixel_rnn(n: int, variant: Variant, reach: dict[str, float]) -> Case:
+    """The forward pass is genfast's own: the plain twin's scans are loops over pixels."""
+    torch.manual_seed(0)
+    plain, fast = reference.PixelRNN(*BINARY, variant), models.PixelRNN(*BINARY, variant)
+    name = f"pixelrnn {variant}, 7 layers x 64 units"
+    return _case(name, n, plain, fast, {}, _logit, naive_by=copy.deepcopy(fast), reach=reach)
 
 
 def _logit(outputs: Tensor) -> Tensor:
@@ -101,13 +109,18 @@ def _case(
     drawn_from: Callable[[Tensor], Tensor],
     *,
     counted: bool = True,
+    naive_by: nn.Module | None = None,
     reach: dict[str, float] | None = None,
 ) -> Case:
-    """`fast` has the weights of `plain`, its twin.
+    """drawn_from: what a program's draws read of the plain twin's outputs. counted: see above.
 
-    drawn_from: what a program's draws read of the twin's outputs. counted: see above.
+    naive_by: whose forward passes naive sampling takes; the plain twin's unless given.
     """
     exact = copy.deepcopy(plain).double()
+    fast.load_state_dict(plain.state_dict())
+    if naive_by is not None:
+        naive_by.load_state_dict(plain.state_dict())
+        plain = naive_by
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         native = PixelSampler(fast.pixel_program(), "native")
@@ -126,7 +139,7 @@ def _case(
     eager = Side(forward, repeat=pixels) if counted else Side(forward, timed=naive)
     return Case(
         op="pixel_sampler",
-        variant=f"{name}, eager = {f'{pixels} x its best forward' if counted else 'naive sampling'}",
+        variant=f"{name}, eager = {_naive(pixels, counted, naive_by is not None)}",
         dtype=torch.float32,
         shape=shape,
         inputs=inputs,
@@ -141,6 +154,13 @@ def _case(
         reach={FORWARD: reach} if reach else {},
         headline=True,
     )
+
+
+def _naive(pixels: int, counted: bool, by_genfast: bool) -> str:
+    """What the side "eager" is, in words."""
+    if not counted:
+        return "naive sampling"
+    return f"{pixels} x {'the best forward of genfast' if by_genfast else 'its best forward'}"
 
 
 def _given(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:

@@ -81,7 +81,8 @@ class Case:
     the error budget where eager's own error is a poor yardstick: where it may be nought by luck
     because few numbers are compared, or turns on the order of a long sum. headline puts the row
     into the README, where rows with something to reach go anyway. tf32 lets every side round fp32 to
-    TF32; conv is for the rows that decide which convolution is taken.
+    TF32; conv is for the rows that decide which convolution is taken; saved also measures how many bytes
+    each side keeps for its backward.
     """
 
     op: str
@@ -103,6 +104,7 @@ class Case:
     headline: bool = False
     tf32: bool = False
     conv: Conv | None = None
+    saved: bool = False
 
     @property
     def name(self) -> str:

@@ -138,6 +138,12 @@ def _footnotes(result: Row) -> list[str]:
         for side, why in row["unavailable"].items()
     )
     notes += [f"Not measured: {'; '.join(missing)}."] if missing else []
+    saved = [
+        f"{title(row)}: " + ", ".join(f"{side} {n / 1e6:.1f}" for side, n in row["saved_bytes"].items())
+        for row in result["rows"]
+        if "saved_bytes" in row
+    ]
+    notes += [f"Kept from forward to backward, MB: {'; '.join(saved)}."] if saved else []
     refused = [f"{title(row)}: {row['reason']}" for row in result["refused"]]
     return notes + ([f"Refused: {'; '.join(refused)}."] if refused else [])
 

@@ -114,7 +114,25 @@ def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Se
         name: timing.times(sides[name].repeat) if name in sides and sides[name].repeat > 1 else timing
         for name, timing in timings.items()
     }
-    return _row(case, direction, timings, verdict, unavailable, settings)
+    row = _row(case, direction, timings, verdict, unavailable, settings)
+    if case.saved and direction == TRAINING:
+        row["saved_bytes"] = {name: _saved_bytes(side, buffers[0]) for name, side in sides.items()}
+    return row
+
+
+def _saved_bytes(side: Side, inputs: Inputs) -> int:
+    """What a forward keeps alive for its backward: storages of tensors saved by autograd, once each."""
+    held: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = side.fn(*inputs)
+    del output
+    return sum(held.values())
 
 
 def _gate(

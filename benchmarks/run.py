@@ -14,6 +14,7 @@ from genfast.benchmarks import (
     bench_autoregressive,
     bench_gated,
     bench_logistic_mixture,
+    bench_lstm_scan,
     bench_masked_conv,
     bench_pixel_sampler,
     plot,
@@ -40,6 +41,7 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_gated.OPS,
     **bench_masked_conv.OPS,
     **bench_logistic_mixture.OPS,
+    **bench_lstm_scan.OPS,
     **bench_autoregressive.OPS,
     **bench_pixel_sampler.OPS,
 }

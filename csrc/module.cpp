@@ -13,6 +13,7 @@ namespace py = pybind11;
 
 void bind_gated(py::module_& m);
 void bind_logistic_mixture(py::module_& m);
+void bind_lstm_scan(py::module_& m);
 void bind_masked_conv(py::module_& m);
 void bind_pixel_sampler(py::module_& m);
 #ifdef GENFAST_EMULATED
@@ -67,6 +68,7 @@ PYBIND11_MODULE(GENFAST_MODULE_NAME, m) {
   current_isa();  // a GENFAST_CPU_ISA that cannot be used is an error at import, not at the first call
   bind_gated(m);
   bind_logistic_mixture(m);
+  bind_lstm_scan(m);
   bind_masked_conv(m);
   bind_pixel_sampler(m);
 #ifdef GENFAST_EMULATED

@@ -74,6 +74,25 @@ def logistic_mixture_sample_fwd(
     threads: int,
 ) -> None: ...
 
+_Operand = tuple[int, Sequence[int]]
+
+def lstm_scan_workspace(options: Sequence[int], backward: bool, threads: int) -> int: ...
+def lstm_scan_fwd(
+    options: Sequence[int],
+    operands: tuple[_Operand, ...],
+    kept: tuple[int, ...],
+    workspace: int,
+    threads: int,
+) -> None: ...
+def lstm_scan_bwd(
+    options: Sequence[int],
+    operands: tuple[_Operand, ...],
+    gradients: tuple[_Operand, ...],
+    kept: tuple[int, ...],
+    workspace: int,
+    threads: int,
+) -> None: ...
+
 class PixelProgram:
     def __init__(self, code: Sequence[int], weights: int, count: int) -> None: ...
     @property
@@ -172,6 +191,29 @@ def logistic_mixture_sample_fwd_cuda(
     uniforms_strides: Sequence[int],
     x: int,
     x_strides: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def lstm_scan_workspace_cuda(options: Sequence[int]) -> int: ...
+def lstm_scan_fwd_cuda(
+    options: Sequence[int],
+    operands: tuple[_Operand, ...],
+    kept: tuple[int, ...],
+    line: int,
+    workspace: int,
+    choice: tuple[int, int],
+    device: int,
+    stream: int,
+) -> None: ...
+def lstm_scan_bwd_cuda(
+    options: Sequence[int],
+    operands: tuple[_Operand, ...],
+    gradients: tuple[_Operand, _Operand],
+    kept: tuple[int, ...],
+    recompute: bool,
+    line: int,
+    workspace: int,
+    choice: tuple[int, int],
     device: int,
     stream: int,
 ) -> None: ...

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from checks import assert_as_exact_as_torch
-from tiny_models import tiny
+from tiny_models import NAMES, tiny
 from torch import Tensor
 
 from genfast.models import GatedPixelCNN
@@ -31,6 +31,16 @@ CASES: list[tuple[str, tuple[int, int, int], int, dict[str, Any]]] = [
     ("pixelcnn-pp", (3, 5, 3), 256, {"resolutions": 3, "num_classes": 2}),
     ("pixelcnn-pp", (1, 9, 3), 4, {"resolutions": 4, "mixtures": 3, "dropout": 0.5}),
     ("pixelcnn-pp", (3, 1, 3), 8, {"resolutions": 3}),
+    ("pixel-rnn", (1, 6, 7), 2, {}),
+    ("pixel-rnn", (3, 4, 5), 5, {"num_classes": 3}),
+    ("pixel-rnn", (1, 5, 4), 256, {"skip": True, "layers": 1, "hidden": 16}),
+    ("pixel-rnn", (3, 1, 7), 4, {"skip": True, "num_classes": 2}),
+    ("pixel-rnn", (2, 6, 1), 3, {"skip": True, "layers": 3}),
+    ("pixel-rnn (row)", (1, 6, 7), 2, {"skip": True}),
+    ("pixel-rnn (row)", (3, 4, 5), 5, {"skip": True, "num_classes": 3, "layers": 3}),
+    ("pixel-rnn (row)", (1, 5, 4), 256, {"layers": 1, "hidden": 16}),
+    ("pixel-rnn (row)", (2, 1, 7), 4, {"num_classes": 2}),
+    ("pixel-rnn (row)", (3, 6, 1), 3, {}),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 
@@ -111,7 +121,7 @@ def test_completions_at_a_temperature_equal_naive_ones(case):
     assert torch.equal(torch.where(mask, drawn, 0), torch.where(mask, x, 0))
 
 
-@pytest.mark.parametrize("name", ["pixelcnn", "gated-pixelcnn", "pixelcnn-pp"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_program_follows_every_parameter(name):
     """Also gains and directions, which the program holds folded into weights."""
     model = tiny(name, (1, 4, 5), 16, num_classes=2)

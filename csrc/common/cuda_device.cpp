@@ -44,6 +44,14 @@ CudaVersions cuda_versions() {
   return {driver, CUDART_VERSION};
 }
 
+long long shared_memory_of_block() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "current device");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "shared memory of a block");
+  return bytes;
+}
+
 CudaDevice::CudaDevice(int device) {
   static const bool driver_checked = (check_driver(), true);
   static_cast<void>(driver_checked);

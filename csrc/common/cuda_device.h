@@ -31,4 +31,7 @@ struct CudaVersions {
 };
 CudaVersions cuda_versions();
 
+// Bytes of shared memory that a block may have on the current device.
+long long shared_memory_of_block();
+
 }  // namespace genfast

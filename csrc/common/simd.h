@@ -8,6 +8,9 @@
 #error "simd.h is for kernel files, which are compiled once per instruction-set level"
 #endif
 #include <cstdint>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 
 namespace genfast::GENFAST_ISA {
 
@@ -38,14 +41,34 @@ GENFAST_INLINE void store(float* p, Vec v) {
 GENFAST_INLINE Vec broadcast(float x) { return x - Vec{}; }
 GENFAST_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
 GENFAST_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
-// A NaN in `a` passes through both. Spelt so that the compiler sees the one instruction that does it.
+// A NaN in `a` passes through both: these instructions give their second operand where either is NaN.
+// Spelt as a comparison, GCC 12 makes two of them where the bound is a constant; without the mask, it
+// takes something in its own _mm512_max_ps for uninitialised.
 GENFAST_INLINE Vec at_least(Vec a, float low) {
+#if defined(__AVX512F__)
+  const __m512 bound = _mm512_set1_ps(low);
+  return reinterpret_cast<Vec>(_mm512_maskz_max_ps(0xffff, bound, reinterpret_cast<__m512>(a)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(_mm256_max_ps(_mm256_set1_ps(low), reinterpret_cast<__m256>(a)));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Vec>(_mm_max_ps(_mm_set1_ps(low), reinterpret_cast<__m128>(a)));
+#else
   const Vec bound = broadcast(low);
-  return bound > a ? bound : a;
+  return a < bound ? bound : a;
+#endif
 }
 GENFAST_INLINE Vec at_most(Vec a, float high) {
+#if defined(__AVX512F__)
+  const __m512 bound = _mm512_set1_ps(high);
+  return reinterpret_cast<Vec>(_mm512_maskz_min_ps(0xffff, bound, reinterpret_cast<__m512>(a)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(_mm256_min_ps(_mm256_set1_ps(high), reinterpret_cast<__m256>(a)));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Vec>(_mm_min_ps(_mm_set1_ps(high), reinterpret_cast<__m128>(a)));
+#else
   const Vec bound = broadcast(high);
   return bound < a ? bound : a;
+#endif
 }
 GENFAST_INLINE Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
 GENFAST_INLINE Vec copy_sign(Vec magnitude, Vec sign) {

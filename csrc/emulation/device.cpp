@@ -6,5 +6,6 @@ namespace genfast {
 CudaDevice::CudaDevice(int device) : previous_(device) {}
 CudaDevice::~CudaDevice() = default;
 CudaVersions cuda_versions() { return {0, 0}; }
+long long shared_memory_of_block() { return 227 * 1024; }  // as on sm_90
 
 }  // namespace genfast

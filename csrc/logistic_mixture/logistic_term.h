@@ -96,11 +96,15 @@ struct Term {
 };
 
 template <class V>
-GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V log_scale) {
+GENFAST_TERM V inverse_scale_of(V log_scale) {
+  return exp_of(-at_least(log_scale, Scalar<V>(kLowestLogScale)));
+}
+
+template <class V>
+GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V log_scale, V inverse_scale) {
   using S = Scalar<V>;
   Term<V> t;
-  log_scale = at_least(log_scale, S(kLowestLogScale));
-  t.inverse_scale = exp_of(-log_scale);
+  t.inverse_scale = inverse_scale;
   t.below = (bin.lower - mean) * t.inverse_scale;
   t.above = (mean - bin.upper) * t.inverse_scale;
   t.near = at_least(t.below < t.above ? t.above : t.below, -Limits<V>::deepest);
@@ -111,6 +115,7 @@ GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V log_scale) {
   t.mass = quotient.rest;
   const V far = t.near < S(0) ? t.decay + t.ratio : t.decay * t.ratio + S(1);
   t.denominator = far * (t.decay + S(1));
+  // A log-scale below the lowest is far below bin.flattest.
   t.shift = at_least(t.near, S(0)) + at_least(log_scale - bin.flattest, S(0));
   return t;
 }
@@ -196,62 +201,23 @@ struct Component {
   static constexpr int couplings = kColors == 1 ? 0 : 3;
 };
 
-// The means, moved by the values of the colours before; `coupling` gets the tanh of the coefficients.
+// The means, moved by the values of the colours before; `coupling` are the tanh of the coefficients.
 template <int kColors, class V>
-GENFAST_TERM void couple(const V* channel, const Bin<V>* bin, V* mean, V* coupling) {
-  mean[0] = channel[1];
+GENFAST_TERM void move_means(const V* own, const V* coupling, const V* value, V* mean) {
+  mean[0] = own[0];
   if constexpr (kColors == 3) {
-    GENFAST_UNROLL for (int c = 0; c < 3; ++c) coupling[c] = tanh_of(channel[3 * c + 3]);
-    mean[1] = channel[4] + coupling[0] * bin[0].value;
-    mean[2] = channel[7] + coupling[1] * bin[0].value + coupling[2] * bin[1].value;
+    mean[1] = own[1] + coupling[0] * value[0];
+    mean[2] = own[2] + coupling[1] * value[0] + coupling[2] * value[1];
   }
 }
 
-// A component's probability of a pixel is quotient * e^exponent; `exponent` already holds the logarithm
-// of what it is to be multiplied with.
-template <int kColors, bool kExact, class V>
-GENFAST_TERM V component_quotient(const V* channel, const Bin<V>* bin, V& exponent) {
-  V mean[kColors], coupling[3];
-  couple<kColors>(channel, bin, mean, coupling);
-  V numerator = constant<V>(1), denominator = numerator;
-  GENFAST_UNROLL for (int c = 0; c < kColors; ++c) {
-    const Quotient<V> q = quotient_of<kExact>(bin[c], term_of(bin[c], mean[c], channel[3 * c + 2]));
-    exponent = exponent - q.shift;
-    numerator = numerator * q.numerator;
-    denominator = denominator * q.denominator;
+// The gradient with respect to the coefficients, from that with respect to the means.
+template <class V>
+GENFAST_TERM void pull_back_coupling(const V* mean, const V* coupling, const V* value, V* coefficient) {
+  const V by[3] = {mean[1] * value[0], mean[2] * value[0], mean[2] * value[1]};
+  GENFAST_UNROLL for (int c = 0; c < 3; ++c) {
+    coefficient[c] = by[c] * (constant<V>(1) - coupling[c] * coupling[c]);
   }
-  return numerator / denominator;
-}
-
-// Puts the gradient of a component's log-probability in the place of its means, log-scales and
-// coefficients, all of it times the weight factor * quotient * e^(exponent - top), and returns the
-// weight. The exponent is summed as component_quotient does, so that rounding cancels against that in
-// `top`.
-template <int kColors, bool kExact, class V>
-GENFAST_TERM V component_gradient(V* channel, const Bin<V>* bin, V exponent, V top, V factor) {
-  V mean[kColors], coupling[3];
-  couple<kColors>(channel, bin, mean, coupling);
-  V quotient = constant<V>(1);
-  GENFAST_UNROLL for (int c = 0; c < kColors; ++c) {
-    const V log_scale = channel[3 * c + 2];
-    const Slopes<V> s = slopes_of<kExact>(bin[c], term_of(bin[c], mean[c], log_scale), log_scale);
-    exponent = exponent - s.shift;
-    quotient = quotient * s.quotient;
-    channel[3 * c + 1] = s.mean;
-    channel[3 * c + 2] = s.log_scale;
-  }
-  const V weight = exp_of(exponent - top) * quotient * factor;
-  GENFAST_UNROLL for (int c = 0; c < kColors; ++c) {
-    channel[3 * c + 1] = channel[3 * c + 1] * weight;
-    channel[3 * c + 2] = channel[3 * c + 2] * weight;
-  }
-  if constexpr (kColors == 3) {
-    const V by[3] = {channel[4] * bin[0].value, channel[7] * bin[0].value, channel[7] * bin[1].value};
-    for (int c = 0; c < 3; ++c) {
-      channel[3 * c + 3] = by[c] * (constant<V>(1) - coupling[c] * coupling[c]);
-    }
-  }
-  return weight;
 }
 
 // One step of a running log-sum-exp: the sum so far, e^top * sum, grows by quotient * e^exponent.

@@ -27,29 +27,29 @@ bool takes_halves(PixelFunction function) {
   return function == PixelFunction::gate || function == PixelFunction::glu;
 }
 
-// Channels that one thread takes: an lstm's gates of the same units stay together.
-int part_of(PixelFunction function) { return function == PixelFunction::lstm ? kCellPart : kPixelPad; }
+// Outputs that are not parted: a vector's, or those of a cell's gates that lie together.
+int part_of(const PixelInstruction& code) {
+  return code.function == PixelFunction::lstm ? kCellPart : kPixelPad;
+}
 
 // In how many parts an instruction can be shared out. In one only, if a vector that runs over the end of
 // a half would write what is another's.
 int64_t shareable_parts(const PixelInstruction& code) {
   const bool halves = takes_halves(code.function);
-  const int channels = halves ? code.outputs / 2 : code.outputs;
+  const int channels = halves ? code.outputs / 2 : code.outputs, part = part_of(code);
   const bool adjoining = halves || code.function == PixelFunction::concat_elu;
-  const int part = part_of(code.function);
-  return adjoining && channels % part ? 1 : (channels + part - 1) / part;
+  return adjoining && channels % kPixelPad ? 1 : (channels + part - 1) / part;
 }
 
 // A member's share of an instruction.
 Share share_of(const PixelInstruction& code, int64_t member, int64_t members) {
-  const int64_t parts = shareable_parts(code);
+  const int64_t parts = shareable_parts(code), part = part_of(code);
   if (members == 1 || parts == 1) {
     const int channels = takes_halves(code.function) ? code.outputs / 2 : code.outputs;
     return {0, member ? 0 : channels, true};
   }
-  const int part = part_of(code.function);
-  return {static_cast<int>(parts * member / members) * part,
-          static_cast<int>(parts * (member + 1) / members) * part, false};
+  return {static_cast<int>(parts * member / members * part),
+          static_cast<int>(parts * (member + 1) / members * part), false};
 }
 
 // The vectors of a share. They may run over the end by less than a vector: into padding.

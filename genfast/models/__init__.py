@@ -6,5 +6,11 @@
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
 from genfast.models.autoregressive import PixelCNN as PixelCNN
 from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
+from genfast.models.autoregressive import PixelRNN as PixelRNN
 
-MODELS = {"gated-pixelcnn": GatedPixelCNN, "pixelcnn": PixelCNN, "pixelcnn-pp": PixelCNNPP}
+MODELS = {
+    "gated-pixelcnn": GatedPixelCNN,
+    "pixel-rnn": PixelRNN,
+    "pixelcnn": PixelCNN,
+    "pixelcnn-pp": PixelCNNPP,
+}

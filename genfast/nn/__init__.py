@@ -1,6 +1,9 @@
 """Modules whose state_dict is that of the plain PyTorch module they replace."""
 
 from genfast.nn.gated import GatedActivation as GatedActivation
+from genfast.nn.lstm_scan import DiagonalBiLSTM as DiagonalBiLSTM
+from genfast.nn.lstm_scan import DiagonalLSTM as DiagonalLSTM
+from genfast.nn.lstm_scan import RowLSTM as RowLSTM
 from genfast.nn.masked_conv import GatedMaskedConv2d as GatedMaskedConv2d
 from genfast.nn.masked_conv import MaskedConv2d as MaskedConv2d
 from genfast.nn.masked_conv import ShiftedConv2d as ShiftedConv2d

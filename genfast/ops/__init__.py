@@ -3,6 +3,8 @@
 from genfast.ops.gated import gated_activation as gated_activation
 from genfast.ops.logistic_mixture import logistic_mixture_log_prob as logistic_mixture_log_prob
 from genfast.ops.logistic_mixture import logistic_mixture_sample as logistic_mixture_sample
+from genfast.ops.lstm_scan import diagonal_lstm as diagonal_lstm
+from genfast.ops.lstm_scan import row_lstm as row_lstm
 from genfast.ops.masked_conv import gated_masked_conv2d as gated_masked_conv2d
 from genfast.ops.masked_conv import masked_conv2d as masked_conv2d
 from genfast.ops.masked_conv import shifted_conv2d as shifted_conv2d

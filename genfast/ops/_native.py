@@ -92,36 +92,39 @@ def differentiable(
     backward: Callable[..., Sequence[Tensor | None]],
     name: str,
     *,
-    keeps: bool = False,
+    returns: int = 1,
+    keeps: Sequence[int] = (),
 ) -> Callable[..., Any]:
     """The op with a gradient.
 
     Args:
-        op: a registered op with one output, or with two if it `keeps` something. It is never given a
-            way round the dispatcher: under vmap or compilation there is no pointer to take.
-        backward: called as `backward(needs, grad, *arguments)`, where `needs` says argument by argument
-            whether a gradient is wanted; returns one gradient (or None) an argument. It must itself
-            be made of differentiable functions, so that double backward is right.
+        op: a registered op. It is never given a way round the dispatcher: under vmap or compilation
+            there is no pointer to take.
+        backward: called as `backward(needs, *grads, *kept, *arguments)`, where `needs` says argument by
+            argument whether a gradient is wanted; returns one gradient (or None) an argument. It
+            must itself be made of differentiable functions, so that double backward is right.
         name: of the autograd node, seen in profiles and error messages.
-        keeps: the op's second output is for the backward, which gets it between `grad` and the
-            arguments; only the first is returned.
+        returns: how many of the op's outputs, the first ones, are returned and have a gradient; more
+            than one come as a tuple. The others have none.
+        keeps: which outputs the backward gets, in this order.
     """
 
     def forward(*args: Any) -> Any:
         return op(*args)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        kept = (output[1],) if keeps else ()
-        if keeps:
-            ctx.mark_non_differentiable(*kept)
+        outputs = (output,) if isinstance(output, Tensor) else output
+        if outputs[returns:]:
+            ctx.mark_non_differentiable(*outputs[returns:])
+        kept = (outputs[i] for i in keeps)
         ctx.save_for_backward(*kept, *(a for a in inputs if isinstance(a, Tensor)))
         ctx.others = tuple(None if isinstance(a, Tensor) else (a,) for a in inputs)
 
-    def run_backward(ctx: Any, grad: Tensor, *of_kept: Tensor) -> Any:
+    def run_backward(ctx: Any, *grads: Tensor) -> Any:
         tensors = iter(ctx.saved_tensors)
-        kept = (next(tensors),) if keeps else ()
+        kept = [next(tensors) for _ in keeps]
         arguments = [next(tensors) if other is None else other[0] for other in ctx.others]
-        return tuple(backward(ctx.needs_input_grad, grad, *kept, *arguments))
+        return tuple(backward(ctx.needs_input_grad, *grads[:returns], *kept, *arguments))
 
     function = type(
         name,
@@ -150,9 +153,10 @@ def differentiable(
         return apply(*args)
 
     def call_and_drop(*args: Any) -> Any:
-        return call(*args)[0]
+        outputs = call(*args)
+        return outputs[0] if returns == 1 else outputs[:returns]
 
-    return call_and_drop if keeps else call
+    return call if len(op._schema.returns) == returns else call_and_drop
 
 
 #: What torch 2.4 lacks: vmap rules of registered ops, some tracing, messages of traced errors.

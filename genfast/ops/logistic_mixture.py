@@ -201,7 +201,7 @@ def _double_backward(
     return grad_of_grad, None, grad_of_params.to(params.dtype), None, None, None
 
 
-_log_prob = _native.differentiable(native.log_prob_op, _backward, "LogisticMixture", keeps=True)
+_log_prob = _native.differentiable(native.log_prob_op, _backward, "LogisticMixture", keeps=(1,))
 _gradient = _native.differentiable(
     native.gradient_op, _double_backward, "LogisticMixtureLogProbBackward"
 )

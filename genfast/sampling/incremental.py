@@ -26,7 +26,6 @@ _SHARED_PRODUCTS = 16 << 20
 # Multiplications a pixel from which they share those too. They meet some 20 to 60 times a pixel, a
 # fraction of a microsecond each: with 64 channels (150 thousand multiplications) two threads gained a
 # fourteenth, too little for what it costs on a busy machine, with 128 (750 thousand) a fifth at best.
-# They do so even where rows alone would not pay: a Row LSTM does most of its work at pixels.
 _SHARED_PIXEL_PRODUCTS = 256 << 10
 _SECONDS_A_CHUNK = 0.1  # an interrupt waits no longer, unless one row takes longer
 

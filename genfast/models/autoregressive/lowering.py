@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -21,11 +22,12 @@ def masked_layer(
     *,
     function: Function = "identity",
     before: Tap | None = None,
+    plus: Sequence[Tap] = (),
 ) -> Tap:
-    """function(layer(x) + before); see `genfast.sampling.lowering.masked_convolution`."""
+    """function(layer(x + plus) + before); see `genfast.sampling.lowering.masked_convolution`."""
     return masked_convolution(
         builder, name, x, layer.weight, layer.bias,
-        mask_type=layer.mask_type, colours=layer.colors, function=function, before=before,
+        mask_type=layer.mask_type, colours=layer.colors, function=function, before=before, plus=plus,
     )  # fmt: skip
 
 

@@ -1,55 +1,13 @@
-// The logistic mixture on CUDA: a thread a pixel, in one pass over memory each way. Where a channel's
-// pixels lie side by side, a warp's accesses do too. Where a pixel's channels do (channels-last), the
-// threads of a block first copy their pixels' rows to shared memory together, and the gradient back
-// likewise.
-#include "common/cuda_elements.h"
-#include "logistic_mixture/logistic_mixture.h"
-#include "logistic_mixture/term_math_cuda.h"
-
-#include "logistic_mixture/logistic_term.h"  // after the functions that it builds on
+// Log-likelihood and its gradient on CUDA: a thread a pixel, in one pass over memory each way. Where a
+// channel's pixels lie side by side, a warp's accesses do too. Where a pixel's channels do
+// (channels-last), the threads of a block first copy their pixels' rows to shared memory together, and
+// the gradient back likewise.
+#include "logistic_mixture/pixel_cuda.h"
 
 namespace genfast {
 namespace {
 
-using cuda::Arithmetic;
-using cuda::Bin;
-using cuda::Component;
-
-constexpr int kThreads = 128;
-constexpr int64_t kMaxBlocks = 1 << 14;      // beyond that the threads loop
 constexpr int64_t kMaxTileBytes = 96 << 10;  // of shared memory: two blocks a multiprocessor everywhere
-
-// The channels of one pixel, in global memory or in shared.
-template <class T>
-struct Channels {
-  T* base;
-  int64_t step;
-
-  GENFAST_DEVICE Arithmetic<T> get(int64_t channel) const { return cuda::widen(base[channel * step]); }
-  GENFAST_DEVICE void set(int64_t channel, Arithmetic<T> x) const {
-    cuda::narrow(x, base + channel * step);
-  }
-};
-
-// The element of operand k for a pixel and a channel.
-template <class E, int K>
-GENFAST_DEVICE E* place(const LogisticMixture<K>& p, const int64_t* offset, int k, int64_t channel) {
-  return static_cast<E*>(p.operand[k]) + offset[k] + channel * p.channel_stride[k];
-}
-
-// Where pixel `index` lies in each of the K operands.
-template <int K>
-GENFAST_DEVICE void locate(const StridedLoop<K>& loop, int64_t index, int64_t* offset) {
-#pragma unroll
-  for (int k = 0; k < K; ++k) offset[k] = 0;
-  for (int d = loop.dims - 1; d >= 0; --d) {
-    const int64_t above = d > 0 ? index / loop.size[d] : 0;
-    const int64_t place = index - above * loop.size[d];
-    index = above;
-#pragma unroll
-    for (int k = 0; k < K; ++k) offset[k] += place * loop.stride[k][d];
-  }
-}
 
 // Copies `count` pixels' rows of `channels` elements, each warp a row at a time, between memory where
 // rows are `from_step` and `to_step` elements apart.
@@ -72,31 +30,72 @@ GENFAST_DEVICE void read_bins(const LogisticMixture<K>& p, const int64_t* offset
   }
 }
 
-template <class T>
-GENFAST_DEVICE Arithmetic<T> top_logit(const Channels<T>& channels, int64_t mixtures) {
-  Arithmetic<T> top = channels.get(0);
-  for (int64_t k = 1; k < mixtures; ++k) {
-    const Arithmetic<T> logit = channels.get(k);
-    top = top < logit ? logit : top;
-  }
-  return top;
-}
+// ---- a component ---------------------------------------------------------------------------------
 
-// Of the softmax over the components.
-template <class T>
-GENFAST_DEVICE Arithmetic<T> normaliser(const Channels<T>& channels, int64_t mixtures,
-                                        Arithmetic<T> top) {
-  Arithmetic<T> total = 0;
-  for (int64_t k = 0; k < mixtures; ++k) total += cuda::exp_of(channels.get(k) - top);
-  return total;
-}
-
-// The channels of component k.
-template <int kColors, class T>
-GENFAST_DEVICE void read_component(const Channels<T>& channels, int64_t mixtures, int64_t k,
-                                   Arithmetic<T>* out) {
+// The means, the tanh of the coefficients, and the values of the colours.
+template <int kColors, class V>
+GENFAST_DEVICE void couple(const V* channel, const Bin<V>* bin, V* mean, V* coupling, V* value) {
+  V own[kColors];
 #pragma unroll
-  for (int j = 0; j < Component<kColors>::channels; ++j) out[j] = channels.get(j * mixtures + k);
+  for (int c = 0; c < kColors; ++c) {
+    own[c] = channel[3 * c + 1];
+    value[c] = bin[c].value;
+    if (kColors == 3) coupling[c] = cuda::tanh_of(channel[3 * c + 3]);
+  }
+  cuda::move_means<kColors>(own, coupling, value, mean);
+}
+
+// A component's probability of a pixel is quotient * e^exponent; `exponent` already holds the logarithm
+// of what it is to be multiplied with.
+template <int kColors, bool kExact, class V>
+GENFAST_DEVICE V component_quotient(const V* channel, const Bin<V>* bin, V& exponent) {
+  V mean[kColors], coupling[kColors], value[kColors];
+  couple<kColors>(channel, bin, mean, coupling, value);
+  V numerator = cuda::constant<V>(1), denominator = numerator;
+#pragma unroll
+  for (int c = 0; c < kColors; ++c) {
+    const V log_scale = channel[3 * c + 2];
+    const cuda::Term<V> t = cuda::term_of(bin[c], mean[c], log_scale, cuda::inverse_scale_of(log_scale));
+    const cuda::Quotient<V> q = cuda::quotient_of<kExact>(bin[c], t);
+    exponent = exponent - q.shift;
+    numerator = numerator * q.numerator;
+    denominator = denominator * q.denominator;
+  }
+  return numerator / denominator;
+}
+
+// Puts the gradient of a component's log-probability in the place of its means, log-scales and
+// coefficients, all of it times the weight factor * quotient * e^(exponent - top), and returns the
+// weight. The exponent is summed as component_quotient does, so that rounding cancels against that in
+// `top`.
+template <int kColors, bool kExact, class V>
+GENFAST_DEVICE V component_gradient(V* channel, const Bin<V>* bin, V exponent, V top, V factor) {
+  V mean[kColors], coupling[kColors], value[kColors];
+  couple<kColors>(channel, bin, mean, coupling, value);
+  V quotient = cuda::constant<V>(1);
+#pragma unroll
+  for (int c = 0; c < kColors; ++c) {
+    const V log_scale = channel[3 * c + 2];
+    const cuda::Term<V> t = cuda::term_of(bin[c], mean[c], log_scale, cuda::inverse_scale_of(log_scale));
+    const cuda::Slopes<V> s = cuda::slopes_of<kExact>(bin[c], t, log_scale);
+    exponent = exponent - s.shift;
+    quotient = quotient * s.quotient;
+    channel[3 * c + 1] = s.mean;
+    channel[3 * c + 2] = s.log_scale;
+  }
+  const V weight = cuda::exp_of(exponent - top) * quotient * factor;
+#pragma unroll
+  for (int c = 0; c < kColors; ++c) {
+    channel[3 * c + 1] = channel[3 * c + 1] * weight;
+    channel[3 * c + 2] = channel[3 * c + 2] * weight;
+  }
+  if constexpr (kColors == 3) {
+    const V moved[3] = {channel[1], channel[4], channel[7]};
+    V coefficient[3];
+    cuda::pull_back_coupling(moved, coupling, value, coefficient);
+    for (int c = 0; c < 3; ++c) channel[3 * c + 3] = coefficient[c];
+  }
+  return weight;
 }
 
 // ---- a pixel -------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ GENFAST_DEVICE void log_prob_of_pixel(const LogisticMixture<4>& p, const int64_t
     read_component<kColors>(channels, p.mixtures, k, channel);
     A exponent = channel[0] - first;
     total += cuda::exp_of(exponent);
-    const A quotient = cuda::component_quotient<kColors, kExact>(channel, bin, exponent);
+    const A quotient = component_quotient<kColors, kExact>(channel, bin, exponent);
     cuda::add_exponential(quotient, exponent, top, sum);
   }
   *place<A>(p, offset, 2, 0) = top + cuda::log_of(sum / total);
@@ -137,7 +136,7 @@ GENFAST_DEVICE void gradient_of_pixel(const LogisticMixture<5>& p, const int64_t
     A channel[Component<kColors>::channels];
     read_component<kColors>(channels, p.mixtures, k, channel);
     const A logit = channel[0] - first;
-    const A posterior = cuda::component_gradient<kColors, kExact>(channel, bin, logit, top, factor);
+    const A posterior = component_gradient<kColors, kExact>(channel, bin, logit, top, factor);
     channel[0] = posterior - prior_factor * cuda::exp_of(logit);
 #pragma unroll
     for (int j = 0; j < Component<kColors>::channels; ++j) {
@@ -210,48 +209,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <class T, int kColors>
-__global__ void __launch_bounds__(kThreads)
-    logistic_mixture_sample_fwd_kernel(LogisticMixture<3> p, int64_t pixels) {
-  using A = Arithmetic<T>;
-  const cuda::Grid<A> grid = cuda::grid_of<A>(p.levels, p.log_spacing);
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < pixels; i += step) {
-    int64_t offset[3];
-    locate(p.pixels, i, offset);
-    const Channels<T> channels{place<T>(p, offset, 0, 0), p.channel_stride[0]};
-    const A first = top_logit(channels, p.mixtures);
-    const A threshold = *place<const A>(p, offset, 1, 0) * normaliser(channels, p.mixtures, first);
-    // The first component at which the cumulative probability exceeds the uniform.
-    int64_t k = 0;
-    A cumulative = cuda::exp_of(channels.get(0) - first);
-    while (k < p.mixtures - 1 && cumulative <= threshold) {
-      ++k;
-      cumulative += cuda::exp_of(channels.get(k) - first);
-    }
-    A channel[Component<kColors>::channels], uniform[kColors], x[kColors];
-    read_component<kColors>(channels, p.mixtures, k, channel);
-#pragma unroll
-    for (int c = 0; c < kColors; ++c) uniform[c] = *place<const A>(p, offset, 1, c + 1);
-    cuda::draw_pixel<kColors>(channel, uniform, grid, p.flag, x);
-#pragma unroll
-    for (int c = 0; c < kColors; ++c) *place<A>(p, offset, 2, c) = x[c];
-  }
-}
-
 // ---- launches ------------------------------------------------------------------------------------
-
-template <int K>
-int64_t pixels_of(const LogisticMixture<K>& p) {
-  int64_t pixels = 1;
-  for (int d = 0; d < p.pixels.dims; ++d) pixels *= p.pixels.size[d];
-  return pixels;
-}
-
-unsigned blocks_for(int64_t pixels) {
-  const int64_t wanted = (pixels + kThreads - 1) / kThreads;
-  return static_cast<unsigned>(wanted < kMaxBlocks ? wanted : kMaxBlocks);
-}
 
 // Whether operand k is one array of rows of `channels` elements, in the order of the pixels.
 template <int K>
@@ -299,17 +257,6 @@ void logistic_mixture_log_prob_bwd_cuda(const LogisticMixture<5>& p, cudaStream_
     cuda::launch(p.colors == 1 ? logistic_mixture_log_prob_bwd_kernel<E, 1>
                                : logistic_mixture_log_prob_bwd_kernel<E, 3>,
                  blocks_for(pixels), kThreads, smem, stream, p, pixels, tile);
-  });
-}
-
-void logistic_mixture_sample_fwd_cuda(const LogisticMixture<3>& p, cudaStream_t stream) {
-  const int64_t pixels = pixels_of(p);
-  if (pixels == 0) return;
-  GENFAST_DISPATCH_DTYPE(p.dtype, {
-    using E = cuda::Element<T>;
-    cuda::launch(p.colors == 1 ? logistic_mixture_sample_fwd_kernel<E, 1>
-                               : logistic_mixture_sample_fwd_kernel<E, 3>,
-                 blocks_for(pixels), kThreads, 0, stream, p, pixels);
   });
 }
 

@@ -1,0 +1,236 @@
+"""lstm_scan: Row and Diagonal LSTM against PyTorch's ways of writing them.
+
+"eager" is the fair one: steps over an unbound map, one product a step. "indexing" is what ports do,
+S[:, :, :, s] at every step, whose backward fills a whole map with zeros each time. "nn.LSTM" is one call
+a row, which only the diagonal scan can be written as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genfast import ops, reference
+from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
+from genfast.benchmarks.rows import COPY
+from genfast.ops.lstm_scan import Saved
+
+SIZE = 28
+REACH = {
+    "diagonal_lstm": {FORWARD: {"eager": 8.0}, TRAINING: {"eager": 8.0}},
+    "row_lstm": {TRAINING: {"eager": 6.0}},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    batch: int = 16
+    hidden: int = 64
+    layout: torch.memory_format = torch.contiguous_format
+    saved: Saved = "minimal"
+    dtype: torch.dtype = torch.float32
+    headline: bool = False
+    size: int = SIZE
+
+    @property
+    def variant(self) -> str:
+        layout = "channels-last" if self.layout == torch.channels_last else "NCHW"
+        return f"{layout}, saved={self.saved}"
+
+
+CL = torch.channels_last
+SETTINGS = (
+    Setting(headline=True),
+    Setting(layout=CL, headline=True),
+    Setting(saved="all"),
+    Setting(layout=CL, saved="all"),
+    *(Setting(hidden=hidden) for hidden in (16, 32, 128)),
+    *(Setting(batch=batch) for batch in (1, 4)),
+    Setting(batch=1, layout=CL),
+    Setting(dtype=torch.bfloat16, layout=CL),
+    Setting(dtype=torch.float16, layout=CL),
+)
+QUICK = (Setting(headline=True),)
+# On a GPU: units whose weights fit into a block's shared memory, and (from 128 in 16 bits) some that do
+# not.
+BF16 = torch.bfloat16
+CUDA_SETTINGS = (
+    Setting(128, 64, CL, dtype=BF16, headline=True),
+    Setting(128, 128, CL, dtype=BF16, size=32, headline=True),
+    Setting(128, 64, CL, dtype=BF16, saved="all"),
+    Setting(128, 64, dtype=BF16),
+    *(Setting(batch, 64, CL, dtype=BF16) for batch in (16, 64, 256)),
+    *(Setting(128, hidden, CL, dtype=BF16) for hidden in (16, 32, 96, 256)),
+    Setting(128, 64, CL, dtype=torch.float16),
+    Setting(128, 32, CL),
+    Setting(128, 64, CL),
+)
+# The mma.sync products of one product of numbers, and the constant of their rate.
+TENSOR_CORES = {
+    torch.bfloat16: (1, "mma bf16"),
+    torch.float16: (1, "mma fp16"),
+    torch.float32: (3, "mma tf32"),
+}
+
+
+# ---- how PyTorch code writes them ----------------------------------------------------------------
+
+
+def _cell(a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = a.chunk(4, 1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _rows(gates: Sequence[Tensor], weight: Tensor) -> Tensor:
+    n, channels, width = gates[0].shape
+    h = c = gates[0].new_zeros(n, channels // 4, width)
+    rows = []
+    for z in gates:
+        h, c = _cell(z + F.conv1d(h, weight, padding=1), c)
+        rows.append(h)
+    return torch.stack(rows, 2)
+
+
+def row_unbound(gates: Tensor, weight: Tensor) -> Tensor:
+    return _rows(gates.unbind(2), weight)
+
+
+def row_indexed(gates: Tensor, weight: Tensor) -> Tensor:
+    return _rows([gates[:, :, r] for r in range(gates.shape[2])], weight)
+
+
+def _skewed(x: Tensor) -> Tensor:
+    """Row r moved r columns to the right, by a view of the padded map."""
+    n, channels, height, width = x.shape
+    steps = height + width - 1
+    flat = F.pad(x, (0, height)).reshape(n, channels, -1)
+    return flat[..., : height * steps].reshape(n, channels, height, steps)
+
+
+def _unskewed(x: Tensor, width: int) -> Tensor:
+    n, channels, height, steps = x.shape
+    flat = F.pad(x.reshape(n, channels, -1), (0, height))
+    return flat.reshape(n, channels, height, steps + 1)[..., :width]
+
+
+def _columns(gates: Sequence[Tensor], weight: Tensor, width: int) -> Tensor:
+    """Steps over the columns of a skewed map, one product each.
+
+    Padding left of the map has no state because its gates are zero and every row begins with zero h.
+    """
+    n, channels, height = gates[0].shape
+    both = torch.cat([weight[..., 0], weight[..., 1]], 1)
+    h = c = gates[0].new_zeros(n, channels // 4, height)
+    columns = []
+    for s, z in enumerate(gates):
+        x = torch.cat([F.pad(h, (1, -1)), h], 1)
+        h, c = _cell(z + both @ x, c)
+        if s + 1 < height:  # rows that have not begun see h of the row above in their padding
+            started = [height - s - 1]
+            h, c = (F.pad(t[..., : s + 1], (0, *started)) for t in (h, c))
+        columns.append(h)
+    return _unskewed(torch.stack(columns, 3), width)
+
+
+def diagonal_unbound(gates: Tensor, weight: Tensor) -> Tensor:
+    return _columns(_skewed(gates).unbind(3), weight, gates.shape[3])
+
+
+def diagonal_indexed(gates: Tensor, weight: Tensor) -> Tensor:
+    skewed = _skewed(gates)
+    columns = [skewed[:, :, :, s] for s in range(skewed.shape[3])]
+    return _columns(columns, weight, gates.shape[3])
+
+
+def diagonal_by_nn_lstm(gates: Tensor, weight: Tensor) -> Tensor:
+    """One call a row: W_ih = [U0 | I], W_hh = U1."""
+    n, channels, _, width = gates.shape
+    hidden = channels // 4
+    place = {"dtype": weight.dtype, "device": weight.device}
+    lstm = nn.LSTM(hidden + channels, hidden, bias=False, batch_first=True, **place)
+    parameters = {
+        "weight_ih_l0": torch.cat([weight[..., 0], torch.eye(channels, **place)], 1),
+        "weight_hh_l0": weight[..., 1].contiguous(),
+    }
+    above = gates.new_zeros(n, width, hidden)
+    rows = []
+    for z in gates.unbind(2):
+        x = torch.cat([above, z.transpose(1, 2)], 2)
+        above, _ = torch.func.functional_call(lstm, parameters, (x,))
+        rows.append(above.transpose(1, 2))
+    return torch.stack(rows, 2)
+
+
+# ---- cases ---------------------------------------------------------------------------------------
+
+Scan = Callable[[Tensor, Tensor], Tensor]
+OTHERS: dict[str, dict[str, Scan]] = {
+    "row_lstm": {"eager": row_unbound, "indexing": row_indexed},
+    "diagonal_lstm": {
+        "eager": diagonal_unbound,
+        "indexing": diagonal_indexed,
+        "nn.LSTM": diagonal_by_nn_lstm,
+    },
+}
+TAPS = {"row_lstm": 3, "diagonal_lstm": 2}
+
+
+def lstm_scan(device: str, quick: bool) -> Iterator[Case]:
+    for op in OTHERS:
+        if device == "cuda":
+            settings = CUDA_SETTINGS[:1] if quick else CUDA_SETTINGS
+        else:
+            settings = QUICK if quick else SETTINGS
+        for setting in settings:
+            yield _case(op, device, setting, quick)
+
+
+def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
+    hidden, pixels = setting.hidden, setting.batch * setting.size**2
+    shape = (setting.batch, 4 * hidden, setting.size, setting.size)
+    products = 2 * pixels * 4 * hidden * hidden * TAPS[op]
+
+    def inputs(generator: torch.Generator) -> Inputs:
+        gates = torch.randn(shape, generator=generator).to(device, setting.dtype)
+        weight = torch.randn(4 * hidden, hidden, TAPS[op], generator=generator) * (0.5 / hidden**0.5)
+        return gates.contiguous(memory_format=setting.layout), weight.to(device, setting.dtype)
+
+    sides = {name: Side(scan) for name, scan in OTHERS[op].items()}
+    if setting.dtype != torch.float32:  # nn.LSTM in 16 bits is another algorithm again
+        sides.pop("nn.LSTM", None)
+    sides["genfast"] = Side(partial(getattr(ops, op), saved=setting.saved))
+    cuda: dict[str, Any] = {}
+    if device == "cuda":
+        each, rate = TENSOR_CORES[setting.dtype]
+        bound = Bound(COPY, each, "the products at the measured mma.sync rate, or a copy", rate)
+        maps = pixels * hidden * setting.dtype.itemsize
+        # Read gates, write h; backward reads gates, h and its gradient, and writes those of the gates.
+        cuda["bytes"] = {FORWARD: 5 * maps, TRAINING: 15 * maps}
+        cuda["bound"] = {FORWARD: bound, TRAINING: bound}
+    return Case(
+        op="lstm_scan",
+        variant=f"{op.removesuffix('_lstm')}, {setting.variant}",
+        dtype=setting.dtype,
+        shape=shape,
+        inputs=inputs,
+        sides=sides,
+        reference=Side(getattr(reference, op)),
+        # Compiling an unrolled scan takes a minute, so only where it is to be reached.
+        compile=setting.headline and not quick,
+        # Backward: the gradient of h, that of the weight, and the gates again if they were not kept.
+        flops={FORWARD: products, TRAINING: (4 if setting.saved == "minimal" else 3) * products},
+        reach=REACH[op] if setting.headline and device == "cpu" else {},
+        headline=setting.headline and device == "cuda",
+        saved=True,
+        **cuda,
+    )
+
+
+OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {"lstm_scan": lstm_scan}
