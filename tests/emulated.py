@@ -17,6 +17,7 @@ from types import ModuleType
 import pybind11
 import pytest
 import torch
+from builds import building
 
 from genfast import _C
 from genfast.ops import _native, pixel_sampler
@@ -51,8 +52,9 @@ def _build() -> Path:
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         "-DGENFAST_EMULATION=ON", "-DGENFAST_CUDA=off", *_cuda_headers(),
     ]  # fmt: skip
-    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([tools / "cmake", "--build", BUILD, "--target", "genfast_emulated"], check=True)
+    with building(BUILD):
+        subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([tools / "cmake", "--build", BUILD, "--target", "genfast_emulated"], check=True)
     (path,) = BUILD.glob("genfast_emulated*.so")
     return path
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pybind11
+from builds import building
 
 SOURCE = Path(__file__).resolve().parents[1] / "csrc" / "emulation"
 BUILD = SOURCE.parents[1] / "build" / "emulation"
@@ -32,12 +33,13 @@ def run_cmake(build: Path, *settings: str) -> subprocess.CompletedProcess[str]:
 @functools.cache
 def kernels_module() -> ModuleType:
     """The module, after building what has changed of it and of the programs."""
-    configured = run_cmake(BUILD)
-    assert configured.returncode == 0, configured.stderr
     targets = ["--target", "_emulation_tests", "emulation_asan", "emulation_tsan"]
     command = [Path(sys.executable).parent / "cmake", "--build", BUILD, *targets]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout
+    with building(BUILD):
+        configured = run_cmake(BUILD)
+        assert configured.returncode == 0, configured.stderr
+        built = subprocess.run(command, capture_output=True, text=True)
+        assert built.returncode == 0, built.stdout
     (path,) = BUILD.glob("_emulation_tests*.so")
     spec = importlib.util.spec_from_file_location("_emulation_tests", path)
     assert spec is not None
