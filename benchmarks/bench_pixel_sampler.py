@@ -57,6 +57,7 @@ def _gated(
     torch.manual_seed(0)
     plain = reference.GatedPixelCNN(image_shape, 2, **size)
     fast = models.GatedPixelCNN(image_shape, 2, **size)
+    fast.load_state_dict(plain.state_dict())
     incremental = PlainIncrementalSampler(plain)
     height, width = image_shape[1:]
     others = {
@@ -76,6 +77,7 @@ def _gated(
 def _pixelcnn(n: int) -> Case:
     torch.manual_seed(0)
     plain, fast = reference.PixelCNN(*BINARY), models.PixelCNN(*BINARY)
+    fast.load_state_dict(plain.state_dict())
     return _case("pixelcnn, 7 blocks x 64 ch", n, plain, fast, {}, _logit)
 
 
@@ -84,6 +86,7 @@ def _pixelcnn_pp(n: int, reach: dict[str, float]) -> Case:
     size: dict[str, Any] = {"image_shape": (3, 32, 32), "levels": 256, "dropout": 0.0}
     torch.manual_seed(0)
     plain, fast = reference.PixelCNNPP(**size), models.PixelCNNPP(**size)
+    fast.load_state_dict(plain.state_dict())
     return _case("pixelcnn++, 160 filters", n, plain, fast, {}, lambda outputs: outputs, reach=reach)
 
 
@@ -91,6 +94,7 @@ def _pixel_rnn(n: int, variant: Variant, reach: dict[str, float]) -> Case:
     """The forward pass is genfast's own: the plain twin's scans are loops over pixels."""
     torch.manual_seed(0)
     plain, fast = reference.PixelRNN(*BINARY, variant), models.PixelRNN(*BINARY, variant)
+    fast.load_state_dict(plain.state_dict())
     name = f"pixelrnn {variant}, 7 layers x 64 units"
     return _case(name, n, plain, fast, {}, _logit, naive_by=copy.deepcopy(fast), reach=reach)
 
@@ -112,14 +116,13 @@ def _case(
     naive_by: nn.Module | None = None,
     reach: dict[str, float] | None = None,
 ) -> Case:
-    """drawn_from: what a program's draws read of the plain twin's outputs. counted: see above.
+    """`fast` has the weights of `plain`, its twin, before its program is made.
 
+    drawn_from: what a program's draws read of the twin's outputs. counted: see above.
     naive_by: whose forward passes naive sampling takes; the plain twin's unless given.
     """
     exact = copy.deepcopy(plain).double()
-    fast.load_state_dict(plain.state_dict())
     if naive_by is not None:
-        naive_by.load_state_dict(plain.state_dict())
         plain = naive_by
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
