@@ -41,8 +41,9 @@ $(VENV)/.dev-installed: $(NATIVE) | $(BIN)/python
 demo: $(VENV)/.demo-installed
 	$(BIN)/genfast demo --out demo
 
+# Two processes; threads that wait let the other process have the core.
 test: $(VENV)/.dev-installed
-	$(PYTEST) -m "not slow" tests
+	OMP_WAIT_POLICY=passive $(PYTEST) -n 2 -m "not slow" tests
 	$(PYTEST) --doctest-modules genfast
 
 test-all: $(VENV)/.dev-installed
