@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, int]] = {
     "pixelcnn": {"channels": 8, "layers": 1},
     "gated-pixelcnn": {"channels": 4, "layers": 2},
     "pixelcnn-pp": {"filters": 4, "resnets": 1, "resolutions": 2, "mixtures": 2},
+    "pixel-rnn": {"hidden": 4, "layers": 1},
 }
 PP: dict[str, Any] = {
     "model": "pixelcnn-pp",
