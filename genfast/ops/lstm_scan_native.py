@@ -66,10 +66,13 @@ def _forward_fake(
     )
 
 
-def _forward_kernel(
-    kernel: Callable[..., None],
-    workspace_size: Callable[..., int],
-    place: tuple[int, ...],
+# What runs a forward pass: options; addresses and strides of gates, weight, h0, c0 and hidden states;
+# addresses of what is kept; the hidden states.
+_Forward = Callable[[tuple[int, ...], tuple[Any, ...], tuple[int, ...], Tensor], None]
+
+
+def _forward(
+    run: _Forward,
     gates: Tensor,
     weight: Tensor,
     h0: Tensor | None,
@@ -80,41 +83,40 @@ def _forward_kernel(
     hidden, kept_gates, kept_cells = _forward_fake(gates, weight, h0, c0, scan, keep)
     if hidden.numel():
         options = _options(_grouped(gates, 4), scan)
-        given = _arguments(gates, weight, h0, c0)
         into = hidden.view(options[2], *hidden.shape[-4:])  # fresh, so its front dimensions lie in order
-        workspace = _workspace(gates, workspace_size(options, False, place[0]))
-        kernel(
-            options, tuple(_operand(t) for t in (*given, into)),
-            tuple(_operand(t)[0] for t in (kept_gates, kept_cells)), workspace.data_ptr(), *place,
-        )  # fmt: skip
+        operands = tuple(_operand(t) for t in (*_arguments(gates, weight, h0, c0), into))
+        run(options, operands, (_operand(kept_gates)[0], _operand(kept_cells)[0]), hidden)
     return hidden, kept_gates, kept_cells
 
 
-def _workspace(gates: Tensor, elements: int) -> Tensor:
-    return gates.new_empty(elements, dtype=arithmetic(gates))
+def _workspace(like: Tensor, elements: int) -> Tensor:
+    return like.new_empty(elements, dtype=arithmetic(like))
 
 
 def _forward_cpu(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    place = (torch.get_num_threads(),)
-    return _forward_kernel(_C.lstm_scan_fwd, _C.lstm_scan_workspace, place, *args)
+    threads = torch.get_num_threads()
+
+    def run(
+        options: tuple[int, ...], operands: tuple[Any, ...], kept: tuple[int, ...], hidden: Tensor
+    ) -> None:
+        workspace = _workspace(hidden, _C.lstm_scan_workspace(options, False, threads))
+        _C.lstm_scan_fwd(options, operands, kept, workspace.data_ptr(), threads)
+
+    return _forward(run, *args)
 
 
-def _forward_cuda(
-    gates: Tensor, weight: Tensor, h0: Tensor | None, c0: Tensor | None, scan: int, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    hidden, kept_gates, kept_cells = _forward_fake(gates, weight, h0, c0, scan, keep)
-    if hidden.numel():
-        options = _options(_grouped(gates, 4), scan)
-        given = _arguments(gates, weight, h0, c0)
-        into = hidden.view(options[2], *hidden.shape[-4:])
-        line = lstm_scan_cuda.line(hidden, options[2], scan == ROW)
-        workspace = _workspace(gates, _C.lstm_scan_workspace_cuda(options))
+def _forward_cuda(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def run(
+        options: tuple[int, ...], operands: tuple[Any, ...], kept: tuple[int, ...], hidden: Tensor
+    ) -> None:
+        line = lstm_scan_cuda.line(hidden, options[2], options[1] == ROW)
+        workspace = _workspace(hidden, _C.lstm_scan_workspace_cuda(options))
         _C.lstm_scan_fwd_cuda(
-            options, tuple(_operand(t) for t in (*given, into)),
-            tuple(_operand(t)[0] for t in (kept_gates, kept_cells)), line.data_ptr(),
-            workspace.data_ptr(), lstm_scan_cuda.CHOICE, *_native.device_and_stream(gates),
+            options, operands, kept, line.data_ptr(), workspace.data_ptr(),
+            lstm_scan_cuda.CHOICE, *_native.device_and_stream(hidden),
         )  # fmt: skip
-    return hidden, kept_gates, kept_cells
+
+    return _forward(run, *args)
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -143,10 +145,7 @@ def _backward_fake(
     )  # fmt: skip
 
 
-def _backward_kernel(
-    kernel: Callable[..., None],
-    workspace_size: Callable[..., int],
-    place: tuple[int, ...],
+def _backward_cpu(
     grad: Tensor,
     hidden: Tensor,
     kept_gates: Tensor,
@@ -161,24 +160,19 @@ def _backward_kernel(
     gradients = _backward_fake(grad, hidden, kept_gates, kept_cells, gates, weight, h0, c0, scan, wants)
     if not gates.numel():
         return tuple(g.zero_() for g in gradients)
-    options = _options(_grouped(gates, 4), scan)
+    options, threads = _options(_grouped(gates, 4), scan), torch.get_num_threads()
     given = (*_arguments(gates, weight, h0, c0), _grouped(hidden, 4))
     above, kept = _grouped(grad, 4), (kept_gates.contiguous(), kept_cells.contiguous())
     into = [
         g.view(options[2], *g.shape[g.ndim - ndim :]) if g.numel() else None
         for g, ndim in zip(gradients, (4, 3, 2, 2), strict=True)
     ]
-    workspace = _workspace(gates, workspace_size(options, True, place[0]))
-    kernel(
+    workspace = _workspace(gates, _C.lstm_scan_workspace(options, True, threads))
+    _C.lstm_scan_bwd(
         options, tuple(_operand(t) for t in given), tuple(_operand(t) for t in (above, *into)),
-        tuple(_operand(t)[0] for t in kept), workspace.data_ptr(), *place,
+        tuple(_operand(t)[0] for t in kept), workspace.data_ptr(), threads,
     )  # fmt: skip
     return gradients
-
-
-def _backward_cpu(*args: Any) -> tuple[Tensor, ...]:
-    place = (torch.get_num_threads(),)
-    return _backward_kernel(_C.lstm_scan_bwd, _C.lstm_scan_workspace, place, *args)
 
 
 def _backward_cuda(
