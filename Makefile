@@ -87,7 +87,8 @@ sanitize: $(VENV)/.dev-installed
 	(cd $(SANITIZED) && $(abspath $(BIN))/python -c \
 	  "from genfast import _C; assert _C.build_info()['sanitize'], 'not the sanitised module'") && \
 	$(BIN)/pytest -q -p no:cacheprovider -m "not slow" -k "not compile and not fork and not export" \
-	  tests/test_ops.py tests/test_gated.py tests/test_lstm_scan.py tests/test_pixel_sampler.py
+	  tests/test_ops.py tests/test_gated.py tests/test_lstm_scan.py \
+	  tests/test_pixel_sampler.py tests/test_pixel_sampler_calls.py
 
 # ---- The CUDA kernels on the CPU (csrc/emulation) ----
 EMULATION_CMAKE = $(BIN)/cmake -S . -G Ninja -DGENFAST_EMULATION=ON -DGENFAST_CUDA=off \

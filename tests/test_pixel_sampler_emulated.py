@@ -11,7 +11,7 @@ import pytest
 import torch
 from checks import assert_as_exact_as_torch
 from emulated import SCHEDULES, emulation
-from test_pixel_sampler import draw_levels, gated, labels_of, map_program, teacher_forced, toy
+from sampled import draw_levels, gated, labels_of, map_program, teacher_forced, toy
 
 from genfast.ops import pixel_sampler
 from genfast.sampling import PixelSampler, Program, ProgramBuilder

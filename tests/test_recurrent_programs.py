@@ -8,8 +8,8 @@ import pytest
 import torch
 from checks import assert_as_exact_as_torch
 from enumeration import all_images
+from sampled import draw_levels, teacher_forced
 from scipy import stats
-from test_pixel_sampler import draw_levels, teacher_forced
 from torch import Tensor
 from toy_pixel_rnn import ToyPixelRNN, diagonal_scan
 

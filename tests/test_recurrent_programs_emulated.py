@@ -7,7 +7,7 @@ import test_recurrent_programs as recurrent
 import test_recurrent_schedule as schedule
 import torch
 from checks import assert_as_exact_as_torch
-from test_pixel_sampler import draw_levels, teacher_forced
+from sampled import draw_levels, teacher_forced
 from test_pixel_sampler_emulated import draw_images, emulated, launched_singly
 
 from genfast.sampling import ProgramBuilder

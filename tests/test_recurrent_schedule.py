@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from sampled import draw_levels, teacher_forced
 from test_pixel_program import compute, counts, grey
-from test_pixel_sampler import draw_levels, teacher_forced
 from torch import Tensor
 from toy_pixel_rnn import ToyPixelRNN
 
