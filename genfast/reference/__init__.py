@@ -2,6 +2,8 @@
 
 from genfast.reference.gated import gated_activation as gated_activation
 from genfast.reference.gated_pixelcnn import GatedPixelCNN as GatedPixelCNN
+from genfast.reference.gaussian_mixture import gaussian_kl as gaussian_kl
+from genfast.reference.gaussian_mixture import gaussian_mixture_log_prob as gaussian_mixture_log_prob
 from genfast.reference.logistic_mixture import logistic_mixture_log_prob as logistic_mixture_log_prob
 from genfast.reference.logistic_mixture import logistic_mixture_sample as logistic_mixture_sample
 from genfast.reference.lstm_scan import diagonal_lstm as diagonal_lstm
