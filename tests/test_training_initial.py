@@ -13,6 +13,7 @@ from training_runs import assert_same_run, config, start, weights
 
 from genfast import cli
 from genfast.models import MODELS, PixelCNNPP
+from genfast.models.autoregressive import AutoregressiveModel
 from genfast.training import Trainer, open_run
 from genfast.training.batches import take_batch
 
@@ -67,7 +68,8 @@ def test_processes_start_from_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_every_model_is_tried() -> None:
-    assert SMALL.keys() == MODELS.keys()
+    kinds = {name for name, kind in MODELS.items() if issubclass(kind, AutoregressiveModel)}
+    assert SMALL.keys() == kinds
 
 
 @pytest.mark.parametrize("conditional", [False, True])

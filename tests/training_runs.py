@@ -46,8 +46,8 @@ def assert_same_run(trainer: Trainer, other: Trainer) -> None:
     assert (trainer.average is None) == (other.average is None)
     for name, tensor in trainer.evaluated.state_dict().items():
         assert torch.equal(tensor, other.evaluated.state_dict()[name]), name
-    states = [t.objective.optimizer.state_dict()["state"] for t in (trainer, other)]
-    assert states[0].keys() == states[1].keys()
-    for number, entries in states[0].items():
-        for key, value in entries.items():
-            assert torch.equal(value, states[1][number][key]), (number, key)
+    (gathered, values), (others, other_values) = (t.objective.pack() for t in (trainer, other))
+    assert values == other_values
+    assert gathered.keys() == others.keys()
+    for name, tensor in gathered.items():
+        assert torch.equal(tensor, others[name]), name

@@ -31,6 +31,8 @@ def run(
     with Processes.from_environment(device) as processes:
         moved = {} if data_dir is None else {"data_dir": data_dir}
         opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
+        if not hasattr(opened.model, "log_prob"):
+            raise ValueError(f"{run}: {opened.config.model} has no likelihood that could be measured")
         data, model = opened.load_data(), opened.model.to(processes.device)
         images = spread(getattr(data, split), max_images)
         result = evaluate(

@@ -3,12 +3,16 @@
 `MODELS` maps the names that the command line knows to the classes.
 """
 
+from genfast.models.adversarial import DCGAN as DCGAN
+from genfast.models.adversarial import GAN as GAN
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
 from genfast.models.autoregressive import PixelCNN as PixelCNN
 from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
 from genfast.models.autoregressive import PixelRNN as PixelRNN
 
 MODELS = {
+    "dcgan": DCGAN,
+    "gan": GAN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixel-rnn": PixelRNN,
     "pixelcnn": PixelCNN,

@@ -160,8 +160,12 @@ class TrainConfig:
     def from_dict(cls, settings: dict[str, Any]) -> TrainConfig:
         """What `to_dict` gave; settings that are left out keep their defaults.
 
+        Those of the model's `RUN_DEFAULTS`, if it has any, come before those of this class.
+
         >>> TrainConfig.from_dict({"lr": 1, "model": {"name": "gated-pixelcnn"}}).lr
         1
+        >>> TrainConfig.from_dict({"model": {"name": "dcgan"}}).lr
+        0.0002
         """
         known = {*run_settings(), "model"}
         for name in settings:
@@ -174,7 +178,9 @@ class TrainConfig:
         if not isinstance(own["name"], str):
             raise ConfigError(f"model.name: must be str, got {own['name']!r}")
         own = dict(own)
-        return cls(**settings, model=own.pop("name"), model_settings=own)
+        name = own.pop("name")
+        settings = {**_model_defaults(name, settings.get("optimizer")), **settings}
+        return cls(**settings, model=name, model_settings=own)
 
     def continued(self, changes: dict[str, Any]) -> TrainConfig:
         """The settings for resuming a run: only how long, where and how to report may change.
@@ -199,6 +205,14 @@ class TrainConfig:
                 f"got {after.epochs}"
             )
         return after
+
+
+def _model_defaults(model: str, optimizer: str | None) -> dict[str, Any]:
+    """The settings of a run that a model prefers; not those of another optimiser than is asked for."""
+    defaults: dict[str, Any] = getattr(MODELS.get(model), "RUN_DEFAULTS", {})
+    if optimizer in (None, defaults.get("optimizer", TrainConfig.optimizer)):
+        return defaults
+    return {name: value for name, value in defaults.items() if name not in ("lr", *_OF_OPTIMISERS)}
 
 
 def run_settings() -> dict[str, Setting]:

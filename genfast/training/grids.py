@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from genfast.training.images import image_grid
+from genfast.training.images import as_levels, image_grid
 
 
 def sample_grid(model: Any, count: int, seed: int) -> Any:
@@ -16,5 +16,5 @@ def sample_grid(model: Any, count: int, seed: int) -> Any:
     """
     classes, device = model.num_classes, next(model.parameters()).device
     labels = torch.arange(count, device=device) % classes if classes else None
-    images = model.sample(count, seed=seed, labels=labels)
+    images = as_levels(model.sample(count, seed=seed, labels=labels), model.levels)
     return image_grid(images.cpu(), model.levels, classes if 1 < classes <= 16 else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class History:
 
     `losses[i]` is the loss of step i+1, `seconds[i]` the time spent in steps so far,
     `validation[step]` the validation loss after that step; losses are in the model's own unit.
+    `players` has the losses of each player of a model with several, NaN where it did not move.
 
     >>> history = History()
     >>> history.add_step(loss=3.0, seconds=0.5)
@@ -42,9 +44,15 @@ class History:
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     validation: dict[int, float] = field(default_factory=dict)
+    players: dict[str, list[float]] = field(default_factory=dict)
 
-    def add_step(self, loss: float, seconds: float) -> None:
-        """Record one step: its loss and the seconds it took."""
+    def add_step(self, loss: float, seconds: float, players: Mapping[str, float] | None = None) -> None:
+        """Record one step: its loss, the seconds it took, the losses of the players that moved."""
+        players = players or {}
+        for player in players.keys() - self.players.keys():
+            self.players[player] = [math.nan] * len(self.losses)
+        for player, losses in self.players.items():
+            losses.append(players.get(player, math.nan))
         self.losses.append(loss)
         self.seconds.append(seconds + (self.seconds[-1] if self.seconds else 0.0))
 
@@ -53,7 +61,8 @@ class History:
     ) -> list[dict[str, float]]:
         """Rows for `COLUMNS`: one every `log_every` steps, one at each validation, one at the end.
 
-        The training figure is the mean since the row before; NaN stands for "not measured here".
+        The training figure is the mean since the row before; NaN stands for "not measured here". Of a
+        model with players there is also `<player>_loss` for each, the mean over the steps it moved in.
         """
         last = len(self.losses)
         steps = {*range(log_every, last + 1, log_every), *self.validation, last} - {0}
@@ -71,6 +80,7 @@ class History:
                     "validation_loss": self.validation.get(step, math.nan),
                     "images_per_second": images / elapsed if elapsed > 0 else math.nan,
                     "training_seconds": seconds,
+                    **{f"{p}_loss": _mean(self.players[p][before:step]) for p in sorted(self.players)},
                 }
             )
             before, seconds_before = step, seconds
@@ -80,9 +90,10 @@ class History:
         """Write `rows` atomically; what was not measured is left empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        columns = (*COLUMNS, *(f"{player}_loss" for player in sorted(self.players)))
+        writer.writerow(columns)
         for row in rows:
-            values = (row[column] for column in COLUMNS)
+            values = (row[column] for column in columns)
             writer.writerow("" if math.isnan(value) else f"{value:.8g}" for value in values)
         write_atomically(path, text.getvalue())
 
@@ -93,6 +104,10 @@ class History:
             "losses": torch.tensor(self.losses, dtype=torch.float64),
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
             "validation": torch.tensor(validation, dtype=torch.float64).reshape(-1, 2),
+            **{
+                f"players.{player}": torch.tensor(losses, dtype=torch.float64)
+                for player, losses in self.players.items()
+            },
         }
 
     @classmethod
@@ -100,11 +115,17 @@ class History:
         """The record that `to_tensors` gave. Raises `KeyError` or `ValueError` if it is not one."""
         losses, seconds = tensors["losses"].tolist(), tensors["seconds"].tolist()
         validation = {_whole(step): value for step, value in tensors["validation"].tolist()}
-        if len(losses) != len(seconds) or any(not 0 <= s <= len(losses) for s in validation):
+        players = {
+            name.removeprefix("players."): tensor.tolist()
+            for name, tensor in tensors.items()
+            if name.startswith("players.")
+        }
+        lengths = {len(each) for each in (losses, seconds, *players.values())}
+        if len(lengths) > 1 or any(not 0 <= s <= len(losses) for s in validation):
             raise ValueError("history has parts of different length")
         if not all(map(math.isfinite, (*losses, *seconds, *validation.values()))):
             raise ValueError("history has a value that is not finite")
-        return cls(losses, seconds, validation)
+        return cls(losses, seconds, validation, players)
 
     def best_epoch(self, steps_per_epoch: int) -> int | None:
         """The epoch, counted from 1, at whose end the validation loss was least; the first of equals.
@@ -114,6 +135,12 @@ class History:
         """
         ends = [step for step in sorted(self.validation) if step % steps_per_epoch == 0]
         return min(ends, key=self.validation.__getitem__) // steps_per_epoch if ends else None
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are not NaN; NaN if none is left."""
+    there = [value for value in values if not math.isnan(value)]
+    return math.fsum(there) / len(there) if there else math.nan
 
 
 def _whole(step: float) -> int:

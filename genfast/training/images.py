@@ -27,6 +27,29 @@ def to_bytes(images: Tensor, levels: int) -> Tensor:
     return (images.double() * (255 / (levels - 1)) + 0.5).floor().to(torch.uint8)
 
 
+def to_unit(images: Tensor, levels: int) -> Tensor:
+    """Levels in [0, levels) -> floats in [0, 1], which is what all but autoregressive models take.
+
+    >>> to_unit(torch.tensor([0, 8, 16]), levels=17).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return images.to(torch.float32) / (levels - 1)
+
+
+def from_unit(images: Tensor, levels: int) -> Tensor:
+    """Floats in [0, 1] -> the nearest levels, int64.
+
+    >>> from_unit(torch.tensor([-0.1, 0.49, 1.0]), levels=17).tolist()
+    [0, 8, 16]
+    """
+    return (images * (levels - 1)).round().clamp(0, levels - 1).to(torch.int64)
+
+
+def as_levels(images: Tensor, levels: int) -> Tensor:
+    """What a model's `sample` gave, as levels: these already, or floats in [0, 1]."""
+    return from_unit(images, levels) if images.is_floating_point() else images
+
+
 def to_picture(pixels: Tensor) -> Any:
     """uint8 (1,H,W) or (3,H,W) -> a `PIL.Image`.
 

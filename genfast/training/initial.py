@@ -15,8 +15,10 @@ def initialise(model: Any, batches: Batches) -> None:
     """Lets a model of a new run set its weights by all images of the first step, in training mode.
 
     Every process computes the same; DistributedDataParallel, made from the model after this, takes the
-    first one's, so that they are equal to the bit.
+    first one's, so that they are equal to the bit. A model without `initialise_from_data` needs nothing.
     """
+    if not hasattr(model, "initialise_from_data"):
+        return
     config, device = batches.config, batches.processes.device
     images, labels = take_batch(batches.data, batches.index(0), 0, config)
     torch.manual_seed(noise_seed(config.seed, 0, _INITIAL))

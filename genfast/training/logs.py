@@ -53,20 +53,28 @@ class RunLog:
 
     def step(self, step: int, figures: StepFigures, images: int, seconds: float) -> None:
         """A step was taken, of so many images over all processes."""
-        self._bar.set_postfix_str(f"{figures.loss:.4f} {self.unit}", refresh=False)
+        self._bar.set_postfix_str(self._text(figures), refresh=False)
         self._bar.update(images)
         self._images, self._seconds = self._images + images, self._seconds + seconds
         if self._writer is not None and step % self.log_every == 0:
             self._writer.add_scalar("loss/train", figures.loss, step)
+            for player, loss in figures.players.items():
+                self._writer.add_scalar(f"loss/{player}", loss, step)
             self._writer.add_scalar("learning_rate", figures.learning_rate, step)
             self._writer.add_scalar("gradient_norm", figures.gradient_norm, step)
             self._writer.add_scalar("images_per_second", self._images / self._seconds, step)
             self._images, self._seconds = 0, 0.0
 
+    def _text(self, figures: StepFigures) -> str:
+        players = ", ".join(f"{player} {loss:.4f}" for player, loss in figures.players.items())
+        return players or f"{figures.loss:.4f} {self.unit}"
+
     def validation(self, row: dict[str, float]) -> None:
         """The row of metrics.csv that has the validation loss."""
+        others = (n for n in row if n.endswith("_loss") and n not in ("train_loss", "validation_loss"))
+        players = "".join(f"{n.removesuffix('_loss')} {row[n]:.4f}, " for n in others)
         self.say(
-            f"epoch {row['epoch']:g}, step {row['step']:g}: train {row['train_loss']:.4f}, "
+            f"epoch {row['epoch']:g}, step {row['step']:g}: train {row['train_loss']:.4f}, {players}"
             f"validation {row['validation_loss']:.4f} {self.unit}, "
             f"{row['images_per_second']:.0f} images/s"
         )

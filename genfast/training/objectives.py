@@ -1,8 +1,7 @@
 """What one step of training is: a loss, its gradients over all processes, an update of the weights.
 
-`LikelihoodStep` trains a model that has one `loss`. Another way to train, such as two players with
-an optimiser each, is another class with the same members: called with the parts of a step it does
-the whole of it; `pack` and `unpack` carry what it has gathered across a stop.
+`LikelihoodStep` trains a model that has one `loss`. Another way to train is another class with the
+members of `Objective`, as `AdversarialStep` is, for players with an optimiser each.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +30,28 @@ class NotFinite(ArithmeticError):
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What a step measured: the mean loss of its images, the norm of its gradient before clipping."""
+    """What a step measured: the mean loss of its images, the norm of its gradient before clipping.
+
+    `players` has the loss of each player that moved, of a model with several.
+    """
 
     loss: float
     gradient_norm: float
     learning_rate: float
+    players: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """A way to train: called with the parts of a step, it does the whole of it."""
+
+    def __call__(self, parts: Sequence[Part]) -> StepFigures:
+        """Take one step. Raises `NotFinite`, on all processes at once."""
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the steps so far have gathered, as named tensors and JSON values."""
+
+    def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any], step: int) -> None:
+        """Go on after `step` steps with what `pack` gave."""
 
 
 class LikelihoodStep:

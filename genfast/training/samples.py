@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 from genfast.data import Split
 from genfast.training.checkpoint import describe_model
 from genfast.training.distributed import Processes
+from genfast.training.images import as_levels
 from genfast.training.turns import image_bar, in_turn
 
 
@@ -23,7 +25,8 @@ class Drawing:
     Without `label` the images of a conditional model go through the classes in turn: image i is of
     class i mod K. With `given`, image i completes the first `given_rows` rows of the (i mod N)-th of
     its N images, and is of that image's class unless `label` says another. The `method` of
-    `model.sample` draws the same images, up to rounding.
+    `model.sample` draws the same images, up to rounding. Only models whose `sample` takes them have
+    `temperature`, `given` and `method`.
 
     Raises `ValueError` naming the setting.
 
@@ -45,6 +48,11 @@ class Drawing:
     method: str = "incremental"
 
     def __post_init__(self) -> None:
+        usual = {"temperature": 1.0, "method": "incremental", "given": None}
+        for name in usual.keys() - self._taken():
+            if getattr(self, name) != usual[name]:
+                kind = type(self.model).__name__
+                raise ValueError(f"{name}: must be left out, {kind} has no such setting")
         classes, height = self.model.num_classes, self.model.image_shape[1]
         if self.label is not None and not 0 <= self.label < classes:
             wanted = f"0 to {classes - 1}" if classes else "left out, the model is not conditional"
@@ -71,17 +79,20 @@ class Drawing:
             given = self.given.images[self._given_index(numbers)].to(device, torch.int64)
             known = torch.zeros(given.shape[2:], dtype=torch.bool, device=device)
             known[: self.given_rows] = True
+        settings = {
+            "temperature": self.temperature,
+            "given": given,
+            "mask": known,
+            "method": self.method,
+        }
         images: Tensor = self.model.sample(
             len(numbers),
             seed=self.seed,
             start=numbers.start,
             labels=None if labels is None else labels.to(device),
-            temperature=self.temperature,
-            given=given,
-            mask=known,
-            method=self.method,
+            **{name: settings[name] for name in settings.keys() & self._taken()},
         )
-        return images.to("cpu", torch.uint8)
+        return as_levels(images, self.model.levels).to("cpu", torch.uint8)
 
     def batches(
         self,
@@ -120,6 +131,10 @@ class Drawing:
         if self.given is not None:
             values["given_crc32"] = _crc32([self.given.images])
         return values
+
+    def _taken(self) -> set[str]:
+        """The names of what `model.sample` takes."""
+        return set(inspect.signature(self.model.sample).parameters)
 
     def _given_index(self, numbers: range) -> Tensor:
         assert self.given is not None

@@ -9,7 +9,7 @@ from typing import Any
 from genfast.training.checkpoint import Checkpoint, CheckpointError, describe_model, prefixed
 from genfast.training.config import TrainConfig
 from genfast.training.history import History
-from genfast.training.objectives import LikelihoodStep
+from genfast.training.objectives import Objective
 from genfast.training.weights import Average
 
 
@@ -18,7 +18,7 @@ class RunState:
     """What changes in a run from step to step; `average` is None if the run keeps none."""
 
     model: Any
-    objective: LikelihoodStep
+    objective: Objective
     average: Average | None
     history: History = field(default_factory=History)
 

@@ -22,7 +22,9 @@ from typing import Any
 import torch
 
 from genfast.data import ImageData
+from genfast.models.adversarial import AdversarialModel
 from genfast.training import checkpoint as ckpt
+from genfast.training.adversarial import AdversarialStep, held_out
 from genfast.training.batches import Batches, load_data, noise_seed
 from genfast.training.budget import is_done, planned_steps
 from genfast.training.config import TrainConfig
@@ -80,7 +82,8 @@ class Trainer:
         self.batches = Batches(data, config, processes)
         self.steps_per_epoch = self.batches.steps_per_epoch
         total_steps = config.epochs * self.steps_per_epoch
-        self.objective = LikelihoodStep(model, config, processes, total_steps)
+        kind = AdversarialStep if isinstance(model, AdversarialModel) else LikelihoodStep
+        self.objective = kind(model, config, processes, total_steps)
         self.average = Average(model, config.ema) if config.ema else None
         self.state = RunState(model, self.objective, self.average)
         self._data_description = describe_data(data)
@@ -240,7 +243,7 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.model)
         seconds = time.perf_counter() - began
-        self.history.add_step(figures.loss, seconds)
+        self.history.add_step(figures.loss, seconds, figures.players)
         self.log.step(self.step, figures, images, seconds)
 
     def _end_epoch(self) -> None:
@@ -260,7 +263,8 @@ class Trainer:
         self.save()
 
     def _validate(self) -> None:
-        result = evaluate(
+        measure: Any = held_out if isinstance(self.model, AdversarialModel) else evaluate
+        result = measure(
             self.evaluated,
             self.data.validation,
             labels=self.config.conditional,

@@ -7,35 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genfast.models.checks import check_labels as check_labels
+from genfast.models.checks import may_look
+
 
 def check_levels(x: Tensor, levels: int, name: str) -> None:
     """`x` must be int64 in [0, levels)."""
     if x.dtype != torch.int64:
         raise TypeError(f"{name} must hold int64 levels, got {x.dtype}")
-    if _may_look(x) and x.numel():
+    if may_look(x) and x.numel():
         low, high = x.aminmax()
         if low < 0 or high >= levels:
             raise ValueError(f"{name} must hold levels in [0, {levels}), got {int(low)}..{int(high)}")
-
-
-def check_labels(n: int, labels: Tensor | None, num_classes: int) -> None:
-    """`labels` must be (n,) int64 in [0, num_classes), or None if that is 0."""
-    if (labels is None) != (num_classes == 0):
-        raise ValueError(
-            f"labels are needed: the model has {num_classes} classes"
-            if labels is None
-            else "labels given, but the model has no classes (num_classes=0)"
-        )
-    if labels is None:
-        return
-    if tuple(labels.shape) != (n,) or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels must be int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}"
-        )
-    if _may_look(labels) and labels.numel():
-        low, high = labels.aminmax()
-        if low < 0 or high >= num_classes:
-            raise ValueError(f"labels must be in [0, {num_classes}), got {int(low)}..{int(high)}")
 
 
 def check_condition(shape: Sequence[int], condition: Tensor | None, channels: int) -> None:
@@ -49,8 +32,3 @@ def check_condition(shape: Sequence[int], condition: Tensor | None, channels: in
     wanted = (shape[0], channels, *shape[2:])
     if condition is not None and tuple(condition.shape) != wanted:
         raise ValueError(f"condition must have shape {wanted}, got {tuple(condition.shape)}")
-
-
-def _may_look(x: Tensor) -> bool:
-    """Whether reading values costs nothing: on a CPU, outside compilation."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
