@@ -160,6 +160,27 @@ def test_saved_modes_give_the_same_bits(
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("saved", ["minimal", "all"])
+@pytest.mark.parametrize("hidden", [8, 40])
+@pytest.mark.parametrize("spec", [ROW_LSTM, DIAGONAL_LSTM], ids=lambda spec: spec.name)
+def test_threads_that_share_an_image(spec: Any, hidden: int, saved: str) -> None:
+    """Fewer images than threads: the same bits from teams of any size, idle members included."""
+    channels_last = torch.channels_last
+    threads = torch.get_num_threads()
+    try:
+        for n, layout in ((1, torch.contiguous_format), (1, channels_last), (2, channels_last)):
+            tensors = inputs(spec.name, n, hidden, (5, 4), "whole", torch.float32)
+            tensors[0] = tensors[0].to(memory_format=layout)
+            alone: list[Tensor] = []
+            for number in (1, 2, 3, 5, 7):
+                torch.set_num_threads(number)
+                got = forward_backward(spec.op, tensors, {"saved": saved}, [0, 1, 2, 3])
+                alone = alone or got
+                assert all(torch.equal(a, b) for a, b in zip(alone, got, strict=True)), number
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("spec", [ROW_LSTM, DIAGONAL_LSTM], ids=lambda spec: spec.name)
 def test_what_is_saved(spec: Any) -> None:
     """minimal: the inputs and the hidden states; all: gates and cell states in fp32 too."""

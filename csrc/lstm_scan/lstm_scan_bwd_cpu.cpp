@@ -47,15 +47,19 @@ static void backward_tile(const Walk<A>& w, const BackwardImage<A>& x, const Vie
   }
 }
 
+// A team shares the pixels of a line.
 template <class A>
-static void backward_image(const Walk<A>& w, const BackwardImage<A>& x, const View<A>& kept) {
+static void backward_image(const Walk<A>& w, const BackwardImage<A>& x, const Team& team,
+                           const View<A>& kept) {
   for (int64_t s = lines(w.p) - 1; s >= 0; --s) {
     const Line now = line(w.p, s);
+    const int64_t own = team.first(now.count), count = team.last(now.count) - own;
     in_unit_blocks<A>(w.l.padded, [&](int64_t unit, auto vectors) {
-      in_tiles(now.count, [&](int64_t first, auto m) {
-        backward_tile<decltype(m)::value, decltype(vectors)::value>(w, x, kept, now, first, unit);
+      in_tiles(count, [&](int64_t first, auto m) {
+        backward_tile<decltype(m)::value, decltype(vectors)::value>(w, x, kept, now, own + first, unit);
       });
     });
+    team.meet();
   }
 }
 
@@ -183,46 +187,52 @@ struct BackwardPart {
     read_states<T>(l, w.p, w.p.c0, group, x.cells + first * l.padded, next);
   }
 
-  // Where the gates stand after their nonlinearities, kept or computed again.
-  View<A> activated_gates(int64_t group, int64_t image) {
+  // Where the gates stand after their nonlinearities, kept or computed again: a member's rows of what is
+  // kept, its units of what is computed.
+  View<A> activated_gates(int64_t group, int64_t image, const Team& team) {
     const LstmScan& p = w.p;
     const ScanLayout& l = w.l;
     if (p.kept_gates) {
       const Image<A> kept = kept_gates<A>(p, group, image);
-      read_image(l, p, kept_cells<A>(p, group, image), 1, x.cells, l.padded);
+      const Range rows = rows_of(p, team);
+      read_image(l, p, kept_cells<A>(p, group, image), 1, rows, x.cells, l.padded);
       if (readable_in_place<A>(1, p.units)) return view<A>(kept, p.units);
-      read_image(l, p, kept, 4, x.da, l.pitch);
+      read_image(l, p, kept, 4, rows, x.da, l.pitch);
       return da;
     }
     const Image<T> in(p.gates, group, image);
     const bool direct = readable_in_place<T>(in.channel, p.units);
     x.gates = direct ? view<A>(in, p.units) : da;
-    recompute_image(w, x, [&](int64_t r) {
-      if (!direct) read_image_row(l, p, in, 4, r, da.at(r, 0), l.pitch);
+    const Range units = units_of(l, team);
+    recompute_image(w, x, units, [&](int64_t r) {
+      if (!direct) read_image_row(l, p, in, 4, r, units, da.at(r, 0), l.pitch);
     });
     return da;
   }
 
-  void run(int64_t group, int64_t image) {
+  void run(int64_t group, int64_t image, const Team& team) {
     const LstmScan& p = w.p;
     const ScanLayout& l = w.l;
-    read_image(l, p, Image<T>(p.hidden, group, image), 1, x.hidden, l.padded);
-    const View<A> gates = activated_gates(group, image);
+    const Range rows = rows_of(p, team);
+    read_image(l, p, Image<T>(p.hidden, group, image), 1, rows, x.hidden, l.padded);
+    if (team.member == 0) clear(x.state, l.positions * l.padded);
+    team.meet();
+    const View<A> gates = activated_gates(group, image, team);
     const Image<T> above(p.grad, group, image);
     if (readable_in_place<T>(above.channel, p.units)) {
       x.grad = view<A>(above, 0);
     } else {
       x.grad = {grad + l.at(0, 0) * l.padded, l.row * l.padded, l.padded, 0};
-      read_image(l, p, above, 1, grad, l.padded);
+      read_image(l, p, above, 1, rows, grad, l.padded);
     }
-    clear(x.state, l.positions * l.padded);
-    backward_image(w, x, gates);
-    write_image(l, p, x.da, l.pitch, 4, Image<T>(p.grad_gates, group, image));
+    team.meet();
+    backward_image(w, x, team, gates);
+    write_image(l, p, x.da, l.pitch, 4, rows, Image<T>(p.grad_gates, group, image));
   }
 };
 
-// Images are scanned one a thread; then all threads share the sums over those images, in their order, so
-// that no bit depends on the number of threads.
+// Images are scanned one a thread, or one a team of threads if they are few; then all threads share the
+// sums over those images, in their order, so that no bit depends on the number of threads.
 template <class T>
 static void backward_group(const Walk<Arithmetic<T>>& w, int64_t group, Arithmetic<T>* sums,
                            Arithmetic<T>* scratch) {
@@ -238,11 +248,10 @@ static void backward_group(const Walk<Arithmetic<T>>& w, int64_t group, Arithmet
   });
   for (int64_t first = 0; first < p.images; first += parts) {
     const int64_t count = p.images - first < parts ? p.images - first : parts;
-    parallel_for(p.threads, count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        BackwardPart<T>(w, scratch + i * total).run(group, first + i);
-      }
-    });
+    over_parts(p, count, p.width < l.positions ? p.width : l.positions,
+               [&](int64_t i, const Team& team) {
+                 BackwardPart<T>(w, scratch + i * total).run(group, first + i, team);
+               });
     if (p.grad_weight.data) {
       parallel_for(p.threads, 4 * l.padded, kUnitPad, [&](int64_t begin, int64_t end) {
         for (int64_t i = 0; i < count; ++i) {

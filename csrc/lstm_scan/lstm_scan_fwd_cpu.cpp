@@ -38,17 +38,21 @@ static __attribute__((noinline)) void forward_tile(const Walk<A>& w, const Forwa
   }
 }
 
-// read(r) makes row r of the gates ready: line r is the first that needs it.
+// read(r) makes a member's units of row r of the gates ready: line r is the first that needs it. A team
+// shares the units: each member reads its own weights only, and the h that all have computed.
 template <class A, class Read>
-static void forward_image(const Walk<A>& w, const ForwardImage<A>& x, const Read& read) {
+static void forward_image(const Walk<A>& w, const ForwardImage<A>& x, const Team& team,
+                          const Read& read) {
+  const Range units = units_of(w.l, team);
   for (int64_t s = 0; s < lines(w.p); ++s) {
     const Line now = line(w.p, s);
     if (s < w.p.height) read(s);
     // All tiles take the same panel of weights, which stays in the cache for them.
-    for (int64_t unit = 0; unit < w.l.padded; unit += kLanesOf<A>) {
+    for (int64_t unit = units.first; unit < units.last; unit += kLanesOf<A>) {
       in_tiles(now.count,
                [&](int64_t first, auto m) { forward_tile<decltype(m)::value>(w, x, now, first, unit); });
     }
+    team.meet();
   }
 }
 
@@ -64,16 +68,19 @@ static void forward(const LstmScan& p) {
   const bool keep = p.kept_gates != nullptr, keep_direct = readable_in_place<A>(1, p.units);
   for (int64_t group = 0; group < p.groups; ++group) {
     pack_weight<T>(p, l, group, packed);
-    over_parts(p, [&](int64_t part, int64_t begin, int64_t end) {
+    const int64_t parts = scan_parts(p);
+    over_parts(p, parts, l.padded / kUnitPad, [&](int64_t part, const Team& team) {
+      const bool leads = team.member == 0;
       A* scratch = packed + l.weights + part * places.total;
       A *gates = scratch + places.gates, *hidden = scratch + places.hidden;
       A *state = scratch + places.state, *cells = scratch + places.cells;
-      for (int64_t i = 0; i < l.pixels * l.padded; ++i) hidden[i] = 0;  // borders stay
-      if (p.h0.data) {
+      for (int64_t i = 0; leads && i < l.pixels * l.padded; ++i) hidden[i] = 0;  // borders stay
+      if (leads && p.h0.data) {
         A* border = hidden + (p.diagonal ? l.at(0, -1) : l.at(-1, 0)) * l.padded;
         read_states<T>(l, p, p.h0, group, border, (p.diagonal ? l.row : 1) * l.padded);
       }
-      for (int64_t image = begin; image < end; ++image) {
+      const int64_t end = p.images * (part + 1) / parts;
+      for (int64_t image = p.images * part / parts; image < end; ++image) {
         const Image<T> in(p.gates, group, image);
         const View<A> here = {gates + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
         ForwardImage<A> x = {here, here, {}, hidden, state, keep};
@@ -86,14 +93,17 @@ static void forward(const LstmScan& p) {
         } else if (keep) {
           x.kept_cells = {cells + l.at(0, 0) * l.padded, l.row * l.padded, l.padded, 0};
         }
-        read_states<T>(l, p, p.c0, group, state, l.padded);
-        forward_image(w, x, [&](int64_t r) {
-          if (!direct) read_image_row(l, p, in, 4, r, x.gates.at(r, 0), l.pitch);
+        if (leads) read_states<T>(l, p, p.c0, group, state, l.padded);
+        team.meet();
+        forward_image(w, x, team, [&](int64_t r) {
+          const Range units = units_of(l, team);
+          if (!direct) read_image_row(l, p, in, 4, r, units, x.gates.at(r, 0), l.pitch);
         });
-        write_image(l, p, hidden, l.padded, 1, Image<T>(p.hidden, group, image));
+        const Range rows = rows_of(p, team);
+        write_image(l, p, hidden, l.padded, 1, rows, Image<T>(p.hidden, group, image));
         if (keep && !keep_direct) {
-          write_image(l, p, gates, l.pitch, 4, kept_gates<A>(p, group, image));
-          write_image(l, p, cells, l.padded, 1, kept_cells<A>(p, group, image));
+          write_image(l, p, gates, l.pitch, 4, rows, kept_gates<A>(p, group, image));
+          write_image(l, p, cells, l.padded, 1, rows, kept_cells<A>(p, group, image));
         }
       }
     });

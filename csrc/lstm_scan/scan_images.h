@@ -15,6 +15,10 @@ struct View {
   GENFAST_INLINE_MEMBER A* at(int64_t r, int64_t c) const { return data + r * row + c * column; }
 };
 
+struct Range {
+  int64_t first, last;
+};
+
 // One image of a tensor.
 template <class T>
 struct Image {
@@ -168,27 +172,30 @@ GENFAST_INLINE bool readable_in_place(int64_t channel, int64_t units) {
   return sizeof(T) == sizeof(Arithmetic<T>) && channel == 1 && units % kUnitPad == 0;
 }
 
-// Row r of an image of `parts` times `units` channels to `target` on, each part padded.
+// Some (padded) units of row r of an image of `parts` times `units` channels to `target` on, each part
+// padded.
 template <class T>
 static void read_image_row(const ScanLayout& l, const LstmScan& p, const Image<T>& image, int parts,
-                           int64_t r, Arithmetic<T>* target, int64_t pitch) {
+                           int64_t r, const Range& units, Arithmetic<T>* target, int64_t pitch) {
+  const int64_t last = units.last < p.units ? units.last : p.units;
   for (int part = 0; part < parts; ++part) {
-    read_row(image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,
-             image.row, p.units, p.width, target + part * l.padded, pitch, l.padded);
+    const T* source = image.data + r * image.row + (part * p.units + units.first) * image.channel;
+    read_row(source, image.channel, image.column, image.row, last - units.first, p.width,
+             target + part * l.padded + units.first, pitch, units.last - units.first);
   }
 }
 template <class T>
 static void read_image(const ScanLayout& l, const LstmScan& p, const Image<T>& image, int parts,
-                       Arithmetic<T>* target, int64_t pitch) {
-  for (int64_t r = 0; r < p.height; ++r) {
-    read_image_row(l, p, image, parts, r, target + l.at(r, 0) * pitch, pitch);
+                       const Range& rows, Arithmetic<T>* target, int64_t pitch) {
+  for (int64_t r = rows.first; r < rows.last; ++r) {
+    read_image_row(l, p, image, parts, r, {0, l.padded}, target + l.at(r, 0) * pitch, pitch);
   }
 }
 
 template <class T>
 static void write_image(const ScanLayout& l, const LstmScan& p, const Arithmetic<T>* source,
-                        int64_t pitch, int parts, const Image<T>& image) {
-  for (int64_t r = 0; r < p.height; ++r) {
+                        int64_t pitch, int parts, const Range& rows, const Image<T>& image) {
+  for (int64_t r = rows.first; r < rows.last; ++r) {
     for (int part = 0; part < parts; ++part) {
       write_row(source + l.at(r, 0) * pitch + part * l.padded, pitch, p.units, p.width,
                 image.data + r * image.row + part * p.units * image.channel, image.channel, image.column,

@@ -118,15 +118,26 @@ GENFAST_INLINE void store_gates(A* at, int64_t gate, const Gates<V>& g) {
   store(at, g.i), store(at + gate, g.f), store(at + 2 * gate, g.g), store(at + 3 * gate, g.o);
 }
 
-// Images are dealt out in parts, one a thread: calls body(part, first image, last image).
+// Images at work in `parts` of the workspace, one a thread, or a team of threads where there are fewer
+// images: calls body(part, team) for each.
 template <class Body>
-static void over_parts(const LstmScan& p, const Body& body) {
-  const int64_t parts = scan_parts(p);
-  parallel_for(p.threads, parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) {
-      body(part, p.images * part / parts, p.images * (part + 1) / parts);
-    }
-  });
+static void over_parts(const LstmScan& p, int64_t parts, int64_t most, const Body& body) {
+  // More teams than these are of one thread each; the barriers are on the stack.
+  constexpr int kTeams = 32;
+  SpinBarrier barriers[kTeams];
+  const int members = parts > kTeams ? 1 : static_cast<int>(most);
+  in_teams(
+      p.threads, static_cast<int>(parts), members, [&](int part) { return &barriers[part]; },
+      [&](int part, int, const Team& team) { body(part, team); });
+}
+
+// A member's share of the units or of the rows of an image.
+GENFAST_INLINE Range units_of(const ScanLayout& l, const Team& team) {
+  const int64_t pads = l.padded / kUnitPad;
+  return {team.first(pads) * kUnitPad, team.last(pads) * kUnitPad};
+}
+GENFAST_INLINE Range rows_of(const LstmScan& p, const Team& team) {
+  return {team.first(p.height), team.last(p.height)};
 }
 
 }  // namespace genfast::GENFAST_ISA

@@ -32,12 +32,14 @@ static __attribute__((noinline)) void recompute_tile(const Walk<A>& w, const Bac
   }
 }
 
-// read(r) makes row r of the gates ready.
+// Some units; read(r) makes them ready in row r of the gates.
 template <class A, class Read>
-static void recompute_image(const Walk<A>& w, const BackwardImage<A>& x, const Read& read) {
+static void recompute_image(const Walk<A>& w, const BackwardImage<A>& x, const Range& units,
+                            const Read& read) {
+  if (units.first == units.last) return;  // there may be more members than vectors of units
   for (int64_t r = 0; r < w.p.height; ++r) {
     read(r);
-    for (int64_t unit = 0; unit < w.l.padded; unit += kLanesOf<A>) {
+    for (int64_t unit = units.first; unit < units.last; unit += kLanesOf<A>) {
       in_tiles(w.p.width,
                [&](int64_t c, auto m) { recompute_tile<decltype(m)::value>(w, x, r, c, unit); });
     }

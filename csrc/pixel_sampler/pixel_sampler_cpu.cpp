@@ -1,7 +1,5 @@
 #include "pixel_sampler/pixel_sampler.h"
 
-#include <omp.h>
-
 #include "common/simd.h"
 #include "pixel_sampler/cell.h"
 #include "pixel_sampler/draw.h"
@@ -145,12 +143,6 @@ void run_positions(const PixelWork& work, int64_t column, int64_t first, int64_t
   }
 }
 
-// Threads that run the same tile: member 0 .. size - 1.
-struct Team {
-  int member, size;
-  bool shares_pixels;
-};
-
 int64_t largest_share(int64_t n, int members) { return (n + members - 1) / members; }
 
 // A member's share of a row: of the outputs, so that it reads but its own weights, unless the columns
@@ -161,8 +153,8 @@ void run_row(const PixelWork& work, int images, const Team& team, float* scratch
       largest_share(parts, team.size) * columns <= largest_share(columns, team.size) * parts;
   const Share share =
       by_outputs ? share_of(*work.code, team.member, team.size) : share_of(*work.code, 0, 1);
-  const int64_t first = by_outputs ? 0 : columns * team.member / team.size;
-  const int64_t last = by_outputs ? columns : columns * (team.member + 1) / team.size;
+  const int64_t first = by_outputs ? 0 : team.first(columns);
+  const int64_t last = by_outputs ? columns : team.last(columns);
   if (work.together) {
     run_positions(work, 0, first * images, last * images, share, scratch);
   } else {
@@ -179,11 +171,8 @@ struct Sampler {
   PixelTile& tile;
   const PixelScratch& scratch;
   const Team& team;
+  const bool shares_pixels;
   const PixelLayout layout{program, tile.memory, tile.images};
-
-  void wait() const {
-    if (team.size > 1) tile.barrier.wait(static_cast<unsigned>(team.size));
-  }
 
   // Fills the row of what is known beforehand.
   void start_row(int row) const {
@@ -236,7 +225,7 @@ struct Sampler {
         for (int own = k + team.member; own < next; own += team.size) scan(own, row);
         k = next;
       }
-      wait();
+      team.meet();
     }
   }
 
@@ -333,7 +322,7 @@ struct Sampler {
     const auto meet_for = [&](const PixelInstruction& code, int operands) {
       for (int i = 0; i < operands; ++i) {
         if (scratch.written[code.operand[i].buffer] != meetings) continue;
-        wait();
+        team.meet();
         ++meetings;
         return;
       }
@@ -356,16 +345,16 @@ struct Sampler {
   void run_rows(int first_row, int last_row) const {
     for (int row = first_row; row < last_row; ++row) {
       if (team.member == 0) start_row(row);
-      wait();
+      team.meet();
       run(PixelPhase::row, row);
       if (team.member == 0) find_pixel_works(row);
-      if (team.shares_pixels) {
-        wait();
+      if (shares_pixels && team.size > 1) {
+        team.meet();
         run_pixels_together(row);
       } else if (team.member == 0) {
         run_pixels_alone(row);
       }
-      wait();
+      team.meet();
       if (row + 1 < program.height) run(PixelPhase::end, row);  // only later rows read its results
     }
   }
@@ -376,25 +365,13 @@ struct Sampler {
 void pixel_sampler_run_cpu(const PixelProgram& program, const PixelBatch& batch, PixelTile* tiles,
                            int count, const PixelScratch* scratch, int threads, bool share_pixels,
                            int first_row, int last_row) {
-  const auto run = [&](int tile, int thread, const Team& team) {
-    Sampler{program, batch, tiles[tile], scratch[thread], team}.run_rows(first_row, last_row);
-  };
-  const Team alone = {0, 1, false};
-  if (threads == 1) {
-    for (int tile = 0; tile < count; ++tile) run(tile, 0, alone);
-    return;
-  }
-#pragma omp parallel num_threads(threads)
-  {
-    const int thread = omp_get_thread_num(), got = omp_get_num_threads();
-    if (got < 2 * count) {
-      for (int tile = thread; tile < count; tile += got) run(tile, thread, alone);
-    } else {  // those left over join the last team
-      const int size = got / count, tile = thread / size < count ? thread / size : count - 1;
-      const int own = tile == count - 1 ? got - tile * size : size;
-      run(tile, thread, {thread - tile * size, own, share_pixels && own > 1});
-    }
-  }
+  constexpr int kMost = 1 << 16;  // a team may be of any size
+  in_teams(
+      threads, count, kMost, [&](int tile) { return &tiles[tile].barrier; },
+      [&](int tile, int thread, const Team& team) {
+        const Sampler sampler{program, batch, tiles[tile], scratch[thread], team, share_pixels};
+        sampler.run_rows(first_row, last_row);
+      });
 }
 
 }  // namespace genfast::GENFAST_ISA
