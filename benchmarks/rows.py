@@ -176,7 +176,9 @@ def _compiled(side: Side, device: str) -> Side:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     # With CUDA graphs on a GPU: the best that torch.compile offers for short kernels.
     mode = None if device == "cpu" else "reduce-overhead"
-    return replace(side, fn=torch.compile(side.fn, dynamic=False, mode=mode))
+    compiled = partial(torch.compile, dynamic=False, mode=mode)
+    timed = None if side.timed is None else compiled(side.timed)
+    return replace(side, fn=compiled(side.fn), timed=timed)
 
 
 def _row(

@@ -17,6 +17,7 @@ from genfast.benchmarks import (
     bench_lstm_scan,
     bench_masked_conv,
     bench_pixel_sampler,
+    bench_rejection,
     plot,
 )
 from genfast.benchmarks.cases import Case
@@ -44,6 +45,7 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_lstm_scan.OPS,
     **bench_autoregressive.OPS,
     **bench_pixel_sampler.OPS,
+    **bench_rejection.OPS,
 }
 
 _COLUMNS = "{:<70} {:>9} {:>10} {:>10} {:>7} {:>9} {:>7} {:>10}  {}"

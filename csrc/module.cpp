@@ -16,6 +16,7 @@ void bind_logistic_mixture(py::module_& m);
 void bind_lstm_scan(py::module_& m);
 void bind_masked_conv(py::module_& m);
 void bind_pixel_sampler(py::module_& m);
+void bind_rejection(py::module_& m);
 #ifdef GENFAST_EMULATED
 void bind_emulation(py::module_& m);
 #endif
@@ -71,6 +72,7 @@ PYBIND11_MODULE(GENFAST_MODULE_NAME, m) {
   bind_lstm_scan(m);
   bind_masked_conv(m);
   bind_pixel_sampler(m);
+  bind_rejection(m);
 #ifdef GENFAST_EMULATED
   bind_emulation(m);
 #endif

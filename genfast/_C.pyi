@@ -194,6 +194,40 @@ def logistic_mixture_sample_fwd_cuda(
     device: int,
     stream: int,
 ) -> None: ...
+def rejection_workspace_cuda(count: int) -> int: ...
+def rejection_accept_fwd_cuda(
+    dtype: int,
+    count: int,
+    logits: int,
+    logits_stride: int,
+    uniforms: int,
+    uniforms_stride: int,
+    log_m: int,
+    seed: int,
+    first: int,
+    gamma: float,
+    eps: float,
+    accept: int,
+    new_log_m: int,
+    nan_count: int,
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def rejection_compact_fwd_cuda(
+    shape: Sequence[int],
+    element_size: int,
+    accept: int,
+    accept_stride: int,
+    samples: int,
+    sample_strides: Sequence[int],
+    out: int,
+    out_strides: Sequence[int],
+    accepted: int,
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
 def lstm_scan_workspace_cuda(options: Sequence[int]) -> int: ...
 def lstm_scan_fwd_cuda(
     options: Sequence[int],
@@ -266,3 +300,33 @@ class PixelCudaSampling:
         self, program: PixelProgram, images: PixelImages, memory: int, count: int, graphs: bool
     ) -> None: ...
     def run(self, first_row: int, last_row: int, device: int, stream: int) -> None: ...
+
+def rejection_accept_fwd(
+    dtype: int,
+    count: int,
+    logits: int,
+    logits_stride: int,
+    uniforms: int,
+    uniforms_stride: int,
+    log_m: int,
+    seed: int,
+    first: int,
+    gamma: float,
+    eps: float,
+    accept: int,
+    new_log_m: int,
+    nan_count: int,
+    threads: int,
+) -> None: ...
+def rejection_compact_fwd(
+    shape: Sequence[int],
+    element_size: int,
+    accept: int,
+    accept_stride: int,
+    samples: int,
+    sample_strides: Sequence[int],
+    out: int,
+    out_strides: Sequence[int],
+    accepted: int,
+    threads: int,
+) -> None: ...

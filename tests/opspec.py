@@ -6,7 +6,13 @@ to draw random calls, which input it must refuse, and what it claims.
 
 from __future__ import annotations
 
-from specs import gated, logistic_mixture, lstm_scan, masked_conv
+from specs import gated, logistic_mixture, lstm_scan, masked_conv, rejection
 
-SPECS = (*gated.SPECS, *logistic_mixture.SPECS, *lstm_scan.SPECS, *masked_conv.SPECS)
+SPECS = (
+    *gated.SPECS,
+    *logistic_mixture.SPECS,
+    *lstm_scan.SPECS,
+    *masked_conv.SPECS,
+    *rejection.SPECS,
+)
 DIFFERENTIABLE = [spec for spec in SPECS if "backward" in spec.claims]

@@ -10,7 +10,7 @@ import torch
 import torch._dynamo.testing
 from checks import assert_close, forward_backward, in_fp64, normal_like
 from contract import over_cases, over_ops, proves
-from opspec import DIFFERENTIABLE
+from opspec import DIFFERENTIABLE, SPECS
 from specs.base import Case, OpSpec
 from torch import Tensor
 
@@ -181,9 +181,13 @@ def test_fullgraph_with_dynamic_shapes(spec: OpSpec) -> None:
     case = spec.cases[0]
     # Sizes that are equal at first are taken for equal for ever, hence primes; and torch's convolution
     # itself is compiled apart for batches of less than 16.
+    compilations = []
     for batch, grow in ((19, 10), (29, 20), (17, 26)):
         check_compiled(spec, spec.resized(case, batch, grow), torch.float32, compiled)
-    assert counter.frame_count <= 2  # with gradients, and without
+        compilations.append(counter.frame_count)
+    # With gradients, and without; and dynamo starts once more when numbers turn out to be constants.
+    assert compilations[0] <= 3
+    assert compilations[-1] == compilations[0]
 
 
 # What torch 2.4 says of every op that is registered and of every constant that it lifts.
@@ -232,7 +236,7 @@ def test_autocast(spec: OpSpec, case: Case, dtype: torch.dtype) -> None:
     assert (y.double() - exact).abs().max() <= 8 * lowest * (1 + exact.abs().max())
 
 
-@over_ops()
+@over_ops([spec for spec in SPECS if spec.one_dtype])
 def test_autocast_takes_mixed_dtypes(spec: OpSpec) -> None:
     """What raises outside: x from a convolution under autocast (bf16), the rest of the model fp32."""
     case = next(case for case in spec.cases if case.shapes[1] is not None)

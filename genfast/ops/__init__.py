@@ -9,3 +9,5 @@ from genfast.ops.masked_conv import gated_masked_conv2d as gated_masked_conv2d
 from genfast.ops.masked_conv import masked_conv2d as masked_conv2d
 from genfast.ops.masked_conv import shifted_conv2d as shifted_conv2d
 from genfast.ops.masked_conv import shifted_conv_transpose2d as shifted_conv_transpose2d
+from genfast.ops.rejection import rejection_accept as rejection_accept
+from genfast.ops.rejection import rejection_compact as rejection_compact

@@ -17,3 +17,5 @@ from genfast.reference.masked_conv import shifted_conv_transpose2d as shifted_co
 from genfast.reference.pixel_rnn import PixelRNN as PixelRNN
 from genfast.reference.pixelcnn import PixelCNN as PixelCNN
 from genfast.reference.pixelcnn_pp import PixelCNNPP as PixelCNNPP
+from genfast.reference.rejection import rejection_accept as rejection_accept
+from genfast.reference.rejection import rejection_compact as rejection_compact

@@ -5,6 +5,7 @@ A claim is a column of the contract table, and is proved by the tests that contr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,15 +76,23 @@ class OpSpec:
     ignored: Callable[[Case], Mapping[str, Tensor]] | None = None
     # What a PyTorch user would write, where `reference` is written to be read and sums otherwise.
     plain: Callable[..., Tensor] | None = None
+    # One floating tensor of what the op (or its reference, given first) returns for these tensors, where
+    # that is something else.
+    result: Callable[..., Tensor] | None = None
+    images: bool = True  # some case's first tensor is a batch of images, which may be channels-last
+    one_dtype: bool = True  # outside autocast tensors of different dtypes are refused
     devices: tuple[str, ...] = ("cpu", "cuda")
 
     @property
     def op(self) -> Callable[..., Tensor]:
-        return getattr(genfast.ops, self.name)
+        return self._returning_one(getattr(genfast.ops, self.name))
 
     @property
     def reference(self) -> Callable[..., Tensor]:
-        return getattr(genfast.reference, self.name)
+        return self._returning_one(getattr(genfast.reference, self.name))
+
+    def _returning_one(self, function: Callable[..., Any]) -> Callable[..., Tensor]:
+        return function if self.result is None else functools.partial(self.result, function)
 
     def tensors(
         self, case: Case, dtype: torch.dtype, device: str = "cpu", seed: int = 0

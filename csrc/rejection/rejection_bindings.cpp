@@ -1,0 +1,113 @@
+#include "common/bindings.h"
+#include "common/parallel.h"
+#include "rejection/rejection.h"
+#ifdef GENFAST_WITH_CUDA
+#include "common/cuda_device.h"
+#endif
+
+namespace genfast {
+namespace {
+
+// seed and first are 64 bits whose sign Python's int and torch's schema may show.
+RejectionAccept pack_accept(int dtype, int64_t count, uintptr_t logits, int64_t logits_stride,
+                            uintptr_t uniforms, int64_t uniforms_stride, uintptr_t log_m, int64_t seed,
+                            int64_t first, double gamma, double eps, uintptr_t accept,
+                            uintptr_t new_log_m, uintptr_t nan_count) {
+  return {static_cast<DType>(dtype),
+          1,
+          count,
+          reinterpret_cast<const void*>(logits),
+          logits_stride,
+          reinterpret_cast<const void*>(uniforms),
+          uniforms_stride,
+          reinterpret_cast<const void*>(log_m),
+          static_cast<uint64_t>(seed),
+          static_cast<uint64_t>(first),
+          gamma,
+          eps,
+          reinterpret_cast<uint8_t*>(accept),
+          reinterpret_cast<void*>(new_log_m),
+          reinterpret_cast<int64_t*>(nan_count)};
+}
+
+// A row of few contiguous bytes is taken for one element of that size, where all rows are aligned to it.
+void widen_elements(RejectionCompact& p) {
+  const int64_t size = p.row.size[0], bytes = size * p.element_size;
+  const bool run = p.row.dims == 1 && p.row.stride[0][0] == 1 && p.row.stride[1][0] == 1;
+  if (!run || size < 2 || bytes > 16 || (bytes & (bytes - 1)) != 0) return;
+  const auto aligned = [&](const void* base, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(base) % bytes == 0 && stride % size == 0;
+  };
+  if (!aligned(p.samples, p.sample_stride) || !aligned(p.out, p.out_stride)) return;
+  p.element_size = static_cast<int>(bytes);
+  p.sample_stride /= size;
+  p.out_stride /= size;
+  p.row.size[0] = 1;
+}
+
+// The strides are those of whole tensors: of rows first, then of what a row is made of.
+RejectionCompact pack_compact(const py::tuple& shape, int element_size, uintptr_t accept,
+                              int64_t accept_stride, uintptr_t samples, const py::tuple& sample_strides,
+                              uintptr_t out, const py::tuple& out_strides, uintptr_t accepted) {
+  const std::vector<int64_t> size = integers(shape), from = integers(sample_strides),
+                             to = integers(out_strides);
+  const auto inner = [](const std::vector<int64_t>& all) {
+    return std::vector<int64_t>(all.begin() + 1, all.end());
+  };
+  const std::vector<int64_t> inner_to = inner(to), inner_from = inner(from);
+  RejectionCompact p{1,
+                     size[0],
+                     element_size,
+                     reinterpret_cast<const uint8_t*>(accept),
+                     accept_stride,
+                     reinterpret_cast<const void*>(samples),
+                     from[0],
+                     reinterpret_cast<void*>(out),
+                     to[0],
+                     strided_loop<2>(inner(size), {&inner_to, &inner_from}),
+                     reinterpret_cast<int64_t*>(accepted)};
+  widen_elements(p);
+  return p;
+}
+
+// A function for Python: `pack` makes parameters of its arguments and `kernel` takes them, with the
+// number of threads at the end (CPU) or the workspace, the device and the stream (CUDA).
+template <class Parameters, class... Arguments, class Kernel>
+auto on_cpu(Parameters (*pack)(Arguments...), Kernel kernel) {
+  return [pack, kernel](Arguments... arguments, int threads) {
+    Parameters p = pack(arguments...);
+    py::gil_scoped_release release;
+    p.threads = usable_threads(threads);
+    kernel(p);
+  };
+}
+
+#ifdef GENFAST_WITH_CUDA
+template <class Parameters, class... Arguments>
+auto on_cuda(Parameters (*pack)(Arguments...),
+             void (*kernel)(const Parameters&, void* workspace, cudaStream_t)) {
+  return [pack, kernel](Arguments... arguments, uintptr_t workspace, int device, uintptr_t stream) {
+    const Parameters p = pack(arguments...);
+    py::gil_scoped_release release;
+    const CudaDevice current(device);
+    kernel(p, reinterpret_cast<void*>(workspace), reinterpret_cast<cudaStream_t>(stream));
+  };
+}
+#endif
+
+}  // namespace
+
+void bind_rejection(py::module_& m) {
+  m.def("rejection_accept_fwd", on_cpu(pack_accept, [](const RejectionAccept& p) {
+          GENFAST_CALL_CPU(rejection_accept_fwd_cpu, p);
+        }));
+  m.def("rejection_compact_fwd", on_cpu(pack_compact, [](const RejectionCompact& p) {
+          GENFAST_CALL_CPU(rejection_compact_fwd_cpu, p);
+        }));
+#ifdef GENFAST_WITH_CUDA
+  m.def("rejection_accept_fwd_cuda", on_cuda(pack_accept, &rejection_accept_fwd_cuda));
+  m.def("rejection_compact_fwd_cuda", on_cuda(pack_compact, &rejection_compact_fwd_cuda));
+#endif
+}
+
+}  // namespace genfast
