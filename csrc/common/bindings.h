@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/dtype.h"
+#include "common/parallel.h"
 #include "common/strided.h"
 
 namespace genfast {
@@ -63,6 +64,18 @@ StridedLoop<K> strided_loop(const std::vector<int64_t>& size,
   }
   loop.dims = kept;
   return loop;
+}
+
+// A function for Python: `pack` makes parameters of its arguments and `kernel` takes them, with the
+// number of threads, which comes last, in them.
+template <class Parameters, class... Arguments, class Kernel>
+auto on_cpu(Parameters (*pack)(Arguments...), Kernel kernel) {
+  return [pack, kernel](Arguments... arguments, int threads) {
+    Parameters p = pack(arguments...);
+    py::gil_scoped_release release;
+    p.threads = usable_threads(threads);
+    kernel(p);
+  };
 }
 
 }  // namespace genfast

@@ -4,7 +4,6 @@
 #include <tuple>
 
 #include "common/bindings.h"
-#include "common/parallel.h"
 #include "logistic_mixture/logistic_mixture.h"
 #ifdef GENFAST_WITH_CUDA
 #include "common/cuda_device.h"
@@ -81,18 +80,6 @@ LogisticMixture<3> sample(const Options& options, const py::tuple& shape, uintpt
   return mixture<3>(options, shape,
                     {with_channels(params, params_strides), with_channels(uniforms, uniforms_strides),
                      with_channels(x, x_strides)});
-}
-
-// A function for Python: `pack` makes parameters of its arguments and `kernel` takes them, with the
-// number of threads at the end (CPU) or the device and the stream (CUDA).
-template <class Parameters, class... Arguments, class Kernel>
-auto on_cpu(Parameters (*pack)(Arguments...), Kernel kernel) {
-  return [pack, kernel](Arguments... arguments, int threads) {
-    Parameters p = pack(arguments...);
-    py::gil_scoped_release release;
-    p.threads = usable_threads(threads);
-    kernel(p);
-  };
 }
 
 #ifdef GENFAST_WITH_CUDA

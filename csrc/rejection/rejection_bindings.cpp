@@ -1,5 +1,4 @@
 #include "common/bindings.h"
-#include "common/parallel.h"
 #include "rejection/rejection.h"
 #ifdef GENFAST_WITH_CUDA
 #include "common/cuda_device.h"
@@ -68,18 +67,6 @@ RejectionCompact pack_compact(const py::tuple& shape, int element_size, uintptr_
                      reinterpret_cast<int64_t*>(accepted)};
   widen_elements(p);
   return p;
-}
-
-// A function for Python: `pack` makes parameters of its arguments and `kernel` takes them, with the
-// number of threads at the end (CPU) or the workspace, the device and the stream (CUDA).
-template <class Parameters, class... Arguments, class Kernel>
-auto on_cpu(Parameters (*pack)(Arguments...), Kernel kernel) {
-  return [pack, kernel](Arguments... arguments, int threads) {
-    Parameters p = pack(arguments...);
-    py::gil_scoped_release release;
-    p.threads = usable_threads(threads);
-    kernel(p);
-  };
 }
 
 #ifdef GENFAST_WITH_CUDA
