@@ -23,8 +23,10 @@ from genfast.training.history import COLUMNS
 SMALL: dict[str, dict[str, Any]] = {
     "gan": {"hidden": 8, "latent_dim": 4},
     "dcgan": {"width": 4, "latent_dim": 4},
+    "conditional-gan": {"width": 8, "latent_dim": 4},
+    "wgan": {"width": 4, "latent_dim": 4, "constraint": "penalty", "discriminator_steps": 2},
 }
-CONDITIONAL: set[str] = set()
+CONDITIONAL = {"conditional-gan"}
 each = pytest.mark.parametrize("name", SMALL)
 
 

@@ -5,14 +5,18 @@
 
 from genfast.models.adversarial import DCGAN as DCGAN
 from genfast.models.adversarial import GAN as GAN
+from genfast.models.adversarial import WGAN as WGAN
+from genfast.models.adversarial import ConditionalGAN as ConditionalGAN
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
 from genfast.models.autoregressive import PixelCNN as PixelCNN
 from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
 from genfast.models.autoregressive import PixelRNN as PixelRNN
 
 MODELS = {
+    "conditional-gan": ConditionalGAN,
     "dcgan": DCGAN,
     "gan": GAN,
+    "wgan": WGAN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixel-rnn": PixelRNN,
     "pixelcnn": PixelCNN,

@@ -102,10 +102,8 @@ class NoiseGAN(AdversarialModel):
             x: (N, C, H, W) in [0, 1].
             labels: (N,) int64; only for a model with classes. D is shown them with both.
         """
-        real = self.logits(self._signed(x), labels)
-        with torch.no_grad():
-            fake = self.generate(self.noise(len(x)), labels)
-        return losses.discriminator_loss(real, self.logits(fake, labels), self.adversarial_loss)
+        real, fake = self._signed(x), self._forged(len(x), labels)
+        return self._discrimination(real, fake, labels)
 
     def generator_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the generator minimises, 0-dim; of `x` (N, C, H, W) only the number counts.
@@ -141,6 +139,15 @@ class NoiseGAN(AdversarialModel):
             labels = torch.full((n,), labels, device=self._place()[0])
         with self._evaluating():
             return (self.generate(self.latents(n, seed=seed, start=start), labels) + 1) / 2
+
+    @torch.no_grad()
+    def _forged(self, n: int, labels: Tensor | None) -> Tensor:
+        """Generated images in [-1, 1] for the discriminator to learn from."""
+        return self.generate(self.noise(n), labels)
+
+    def _discrimination(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        seen = self.logits(real, labels), self.logits(fake, labels)
+        return losses.discriminator_loss(*seen, self.adversarial_loss)
 
     def _place(self) -> tuple[torch.device, torch.dtype]:
         weight = next(self.generator.parameters())
