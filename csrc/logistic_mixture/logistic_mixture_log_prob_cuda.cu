@@ -146,11 +146,15 @@ GENFAST_DEVICE void gradient_of_pixel(const LogisticMixture<5>& p, const int64_t
 }
 
 // ---- kernels -------------------------------------------------------------------------------------
-// `tile` is the distance of rows in shared memory, or 0 if none is used.
 
-template <class T, int kColors>
-__global__ void __launch_bounds__(kThreads)
-    logistic_mixture_log_prob_fwd_kernel(LogisticMixture<4> p, int64_t pixels, int tile) {
+// Calls body(offsets, params, gradient of params) for every pixel, one a thread at a time. `tile` is the
+// distance of rows in shared memory, or 0 if none is used: then the channels of a block's pixels are
+// copied there together, and if there is a gradient (the last of five operands), it comes back the same
+// way.
+template <class T, int kColors, int K, class Body>
+__device__ __forceinline__ void each_pixel(const LogisticMixture<K>& p, int64_t pixels, int tile,
+                                           const Body& body) {
+  constexpr bool kDifferentiates = K == 5;
   T* shared = cuda::dyn_smem<T>();
   const int thread = static_cast<int>(threadIdx.x);
   const int count = Component<kColors>::channels * static_cast<int>(p.mixtures);
@@ -162,51 +166,47 @@ __global__ void __launch_bounds__(kThreads)
       __syncthreads();
     }
     if (thread < here) {
-      int64_t offset[4];
+      int64_t offset[K];
       locate(p.pixels, start + thread, offset);
-      const Channels<T> channels = tile ? Channels<T>{shared + thread * tile, 1}
-                                        : Channels<T>{place<T>(p, offset, 0, 0), p.channel_stride[0]};
-      if (p.flag) {
-        log_prob_of_pixel<kColors, true>(p, offset, channels);
-      } else {
-        log_prob_of_pixel<kColors, false>(p, offset, channels);
-      }
+      const Channels<T> own{shared + thread * tile, 1};
+      const auto channels = [&](int k) {
+        return tile ? own : Channels<T>{place<T>(p, offset, k, 0), p.channel_stride[k]};
+      };
+      body(offset, channels(0), channels(kDifferentiates ? K - 1 : 0));
     }
-    if (tile) __syncthreads();
+    if (!tile) continue;
+    __syncthreads();
+    if constexpr (kDifferentiates) {
+      copy_rows(shared, tile, static_cast<T*>(p.operand[K - 1]) + start * count, count, here, count);
+      __syncthreads();
+    }
   }
 }
 
 template <class T, int kColors>
 __global__ void __launch_bounds__(kThreads)
+    logistic_mixture_log_prob_fwd_kernel(LogisticMixture<4> p, int64_t pixels, int tile) {
+  each_pixel<T, kColors>(p, pixels, tile,
+                         [&](const int64_t (&offset)[4], const Channels<T>& in, const Channels<T>&) {
+                           if (p.flag) {
+                             log_prob_of_pixel<kColors, true>(p, offset, in);
+                           } else {
+                             log_prob_of_pixel<kColors, false>(p, offset, in);
+                           }
+                         });
+}
+
+template <class T, int kColors>
+__global__ void __launch_bounds__(kThreads)
     logistic_mixture_log_prob_bwd_kernel(LogisticMixture<5> p, int64_t pixels, int tile) {
-  T* shared = cuda::dyn_smem<T>();
-  const int thread = static_cast<int>(threadIdx.x);
-  const int count = Component<kColors>::channels * static_cast<int>(p.mixtures);
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t start = static_cast<int64_t>(blockIdx.x) * kThreads; start < pixels; start += step) {
-    const int here = pixels - start < kThreads ? static_cast<int>(pixels - start) : kThreads;
-    if (tile) {
-      copy_rows(static_cast<const T*>(p.operand[0]) + start * count, count, shared, tile, here, count);
-      __syncthreads();
-    }
-    if (thread < here) {
-      int64_t offset[5];
-      locate(p.pixels, start + thread, offset);
-      const Channels<T> own{shared + thread * tile, 1};
-      const Channels<T> in = tile ? own : Channels<T>{place<T>(p, offset, 0, 0), p.channel_stride[0]};
-      const Channels<T> out = tile ? own : Channels<T>{place<T>(p, offset, 4, 0), p.channel_stride[4]};
-      if (p.flag) {
-        gradient_of_pixel<kColors, true>(p, offset, in, out);
-      } else {
-        gradient_of_pixel<kColors, false>(p, offset, in, out);
-      }
-    }
-    if (tile) {
-      __syncthreads();
-      copy_rows(shared, tile, static_cast<T*>(p.operand[4]) + start * count, count, here, count);
-      __syncthreads();
-    }
-  }
+  each_pixel<T, kColors>(p, pixels, tile,
+                         [&](const int64_t (&offset)[5], const Channels<T>& in, const Channels<T>& out) {
+                           if (p.flag) {
+                             gradient_of_pixel<kColors, true>(p, offset, in, out);
+                           } else {
+                             gradient_of_pixel<kColors, false>(p, offset, in, out);
+                           }
+                         });
 }
 
 // ---- launches ------------------------------------------------------------------------------------
