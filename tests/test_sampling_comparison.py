@@ -70,7 +70,7 @@ def test_mistakes_are_named(run: Path, arguments: list[str], message: str, capsy
 
 def test_the_method_is_passed_on() -> None:
     class Recorder(torch.nn.Module):
-        num_classes, image_shape = 0, (1, 2, 2)
+        num_classes, image_shape, levels = 0, (1, 2, 2), 2
 
         def __init__(self) -> None:
             super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genfast.training import Evaluation
@@ -18,11 +18,13 @@ def run(
     max_images: int | None,
     device: str,
     best: bool,
+    importance_samples: int | None,
     json: Path | None,
 ) -> int:
-    from genfast.training import BEST, CHECKPOINT, evaluate, open_run
+    from genfast.training import BEST, CHECKPOINT, open_run
     from genfast.training.distributed import Processes
-    from genfast.training.evaluate import baselines, spread
+    from genfast.training.evaluate import spread
+    from genfast.training.figures import measure
     from genfast.training.files import write_json
 
     for flag, value in (("--batch-size", batch_size), ("--max-images", max_images)):
@@ -31,34 +33,46 @@ def run(
     with Processes.from_environment(device) as processes:
         moved = {} if data_dir is None else {"data_dir": data_dir}
         opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
-        if not hasattr(opened.model, "log_prob"):
+        if not (hasattr(opened.model, "log_prob") or hasattr(opened.model, "validation_score")):
             raise ValueError(f"{run}: {opened.config.model} has no likelihood that could be measured")
         data, model = opened.load_data(), opened.model.to(processes.device)
         images = spread(getattr(data, split), max_images)
-        result = evaluate(
+        figures = measure(
             model,
+            data,
             images,
-            labels=model.num_classes > 0,
+            processes,
             batch_size=batch_size,
-            processes=processes,
-            progress=True,
+            importance_samples=importance_samples,
         )
         if not processes.is_main:
             return 0
-        results = {"model": result, **baselines(data, images, model.num_classes, model.unit)}
-    print(f"{data.name}, {split}, {result.count} images")
-    for name, figure in results.items():
-        print(f"{name:36}{_text(figure)}{figure.nats:11.2f} nats an image")
-    print(f"+- the standard error of the mean over images; 95 % interval: {result.interval_method}")
+    first = next(iter(figures.rows.values()))
+    print(f"{data.name}, {split}, {first.count} images")
+    for name, figure in figures.rows.items():
+        print(f"{name:36}{_text(figure)}")
+    print(f"+- the standard error of the mean over images; 95 % interval: {first.interval_method}")
+    if figures.sampling_error is not None:
+        print(
+            f"{importance_samples} importance samples an image; the standard error of one image's "
+            f"estimate is {figures.sampling_error:.3f} nats (root mean square)"
+        )
     if json is not None:
-        values = {name: figure.to_dict() for name, figure in results.items()}
-        write_json(json, {"run": str(run), "data": data.name, "split": split, "results": values})
+        described: dict[str, Any] = {"run": str(run), "data": data.name, "split": split}
+        if importance_samples is not None:
+            described["importance_samples"] = importance_samples
+        write_json(json, {**described, "results": figures.to_dict()})
     return 0
 
 
 def _text(figure: Evaluation) -> str:
+    """The negative log-likelihood, the smaller the better (or what the model has instead)."""
+    from genfast.training.estimates import OTHER_UNITS
+
     low, high = figure.interval
-    return f"{figure.mean:9.4f} +- {figure.standard_error:.4f} {figure.unit} [{low:.4f}, {high:.4f}]"
+    mean, error = figure.mean, figure.standard_error
+    text = f"{mean:9.4f} +- {error:.4f} {figure.unit} [{low:.4f}, {high:.4f}]"
+    return text if figure.unit in OTHER_UNITS else f"{text}{figure.nats:11.2f} nats an image"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +82,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test")
     parser.add_argument(
         "--max-images", type=int, metavar="N", help="only N images, spread over the split"
+    )
+    parser.add_argument(
+        "--importance-samples",
+        type=int,
+        metavar="N",
+        help="also estimate the likelihood from N samples an image (VAEs; papers: 5000)",
     )
     parser.add_argument("--best", action="store_true", help="the weights that early stopping found best")
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")

@@ -88,6 +88,8 @@ def _drawing(
         return kind(opened.model.to(processes.device), **settings)
     except ValueError as error:  # begins with the name of the setting
         name, _, message = str(error).partition(":")
+        if name == "model":
+            raise
         raise ValueError(f"--{name.replace('_', '-')}:{message}") from error
 
 

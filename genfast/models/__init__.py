@@ -3,6 +3,8 @@
 `MODELS` maps the names that the command line knows to the classes.
 """
 
+from typing import Any
+
 from genfast.models.adversarial import DCGAN as DCGAN
 from genfast.models.adversarial import GAN as GAN
 from genfast.models.adversarial import WGAN as WGAN
@@ -11,8 +13,11 @@ from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
 from genfast.models.autoregressive import PixelCNN as PixelCNN
 from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
 from genfast.models.autoregressive import PixelRNN as PixelRNN
+from genfast.models.latent import VAE as VAE
+from genfast.models.latent import Autoencoder as Autoencoder
 
-MODELS = {
+MODELS: dict[str, Any] = {
+    "autoencoder": Autoencoder,
     "conditional-gan": ConditionalGAN,
     "dcgan": DCGAN,
     "gan": GAN,
@@ -21,4 +26,5 @@ MODELS = {
     "pixel-rnn": PixelRNN,
     "pixelcnn": PixelCNN,
     "pixelcnn-pp": PixelCNNPP,
+    "vae": VAE,
 }

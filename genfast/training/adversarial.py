@@ -96,6 +96,9 @@ class AdversarialStep:
             unpack_state(optimizer, own, values[player])
         self._step = step
 
+    def settle(self, *models: Any) -> None:
+        """Nothing: weights are ready as they are."""
+
     def _move(self, player: str, turn: int, parts: Sequence[Part], rate: float) -> tuple[float, float]:
         """One player's update -> its loss and the norm of its gradient before clipping."""
         weights, optimizer = self.weights[player], self.optimizers[player]

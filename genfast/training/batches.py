@@ -21,13 +21,16 @@ class Part:
     """What a process computes at once: images (n, ...), labels (n,) or None.
 
     `share` is n over the images of the whole step: the shares of all parts of all processes add up
-    to 1. `seed` is that of the noise a model may draw.
+    to 1. `seed` is that of the noise a model may draw, `numbers` (n,) are those of the images among the
+    training images, and `epoch` counts from 0.
     """
 
     images: Tensor
     labels: Tensor | None
     share: float
     seed: int
+    numbers: Tensor
+    epoch: int
 
 
 def load_data(config: TrainConfig) -> ImageData:
@@ -99,6 +102,8 @@ class Batches:
                     None if labels is None else labels.to(device),
                     share,
                     noise_seed(self.config.seed, step, number),
+                    torch.from_numpy(chosen).to(device),
+                    epoch,
                 )
             )
         return parts

@@ -28,4 +28,5 @@ def is_done(config: TrainConfig, history: History, steps_per_epoch: int) -> bool
         return True
     best = history.best_epoch(steps_per_epoch)
     patience, epoch = config.early_stopping, step // steps_per_epoch
-    return patience > 0 and best is not None and epoch - best >= patience
+    # While the weight of the KL term rises the loss may well do so too.
+    return patience > 0 and best is not None and epoch - max(best, config.kl_warmup) >= patience

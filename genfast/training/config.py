@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
@@ -78,8 +79,8 @@ class TrainConfig:
     accumulate: int = _setting(
         1, "parts that a process computes its share of a step in, to save memory", above=0
     )
-    optimizer: Literal["adam", "adamw", "adamax", "rmsprop", "sgd", "adagrad"] = _setting(
-        "adam", "how gradients become steps"
+    optimizer: Literal["adam", "adamw", "adamax", "adam-norm-grad", "rmsprop", "sgd", "adagrad"] = (
+        _setting("adam", "how gradients become steps; adam-norm-grad takes each tensor's by its norm")
     )
     lr: float = _setting(1e-3, "learning rate", above=0)
     beta1: float | None = _setting(None, "decay of the mean gradient (Adam's kind)", at_least=0, below=1)
@@ -103,6 +104,17 @@ class TrainConfig:
     lr_decay: float = _setting(0.999995, "factor a step of the exponential schedule", above=0, at_most=1)
     warmup_steps: int = _setting(
         0, "steps in which the learning rate rises in proportion to its value", at_least=0
+    )
+    kl_weight: float = _setting(
+        1.0,
+        "weight of the KL term in training (variational autoencoders); 1 is the ELBO's",
+        above=0,
+    )
+    kl_warmup: int = _setting(
+        0,
+        "epochs over which the weight of the KL term rises to its value; early stopping does not count "
+        "them",
+        at_least=0,
     )
     ema: float = _setting(
         0.0,
@@ -146,6 +158,9 @@ class TrainConfig:
             own[name].check(value, "model.")
         complete = {name: setting.default for name, setting in own.items()} | self.model_settings
         object.__setattr__(self, "model_settings", complete)
+        if (self.kl_weight != 1.0 or self.kl_warmup) and not _has_kl(MODELS[self.model]):
+            name = "kl_warmup" if self.kl_warmup else "kl_weight"
+            raise ConfigError(f"{name}: the model {self.model} has no KL term")
         for name in _OF_OPTIMISERS:
             if getattr(self, name) is not None and name not in OPTIMISERS[self.optimizer].settings:
                 raise ConfigError(f"{name}: the optimizer {self.optimizer} has no such setting")
@@ -225,6 +240,10 @@ def run_settings() -> dict[str, Setting]:
         for item in fields(TrainConfig)
         if item.name not in ("model", "model_settings")
     }
+
+
+def _has_kl(model_class: Any) -> bool:
+    return "kl_weight" in inspect.signature(model_class.loss).parameters
 
 
 def _fixed(name: str, before: Any, after: Any) -> ConfigError:

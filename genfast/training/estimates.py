@@ -16,6 +16,10 @@ CONFIDENCE = 0.95
 _LARGE = 1000
 
 
+#: Units of figures that are no likelihoods.
+OTHER_UNITS = ("squared error",)
+
+
 @dataclass(frozen=True)
 class Moments:
     """Number, mean and sum of squared deviations from the mean of some values.
@@ -60,8 +64,9 @@ class Moments:
 class Evaluation:
     """Mean negative log-likelihood of `count` images, with its standard error, both in `unit`.
 
-    `unit` is "bits/dim", or "nats" (an image); `dims` is the number of pixels times colours of an
-    image: nats are bits/dim * dims * ln 2.
+    `unit` is "bits/dim", or "nats" (an image); a "squared error" (of an image, summed over its pixels)
+    is no likelihood, and has neither `nats` nor `bits_per_dim`. `dims` is the number of
+    pixels times colours of an image: nats are bits/dim * dims * ln 2.
 
     >>> from_moments = Evaluation.of(Moments(count=4, mean=8.0, squares=12.0), dims=4, unit="nats")
     >>> from_moments.mean, from_moments.standard_error, round(from_moments.bits_per_dim, 3)
@@ -88,7 +93,7 @@ class Evaluation:
         count, variance = moments.count, math.nan
         if count > 1:
             variance = moments.squares / (count - 1) / count
-        scale = 1.0 / _nats_in(unit, dims)
+        scale = 1.0 if unit in OTHER_UNITS else 1.0 / _nats_in(unit, dims)
         return cls(moments.mean * scale, math.sqrt(variance) * scale, count, dims, unit)
 
     @property
@@ -124,9 +129,9 @@ class Evaluation:
             **asdict(self),
             "interval_95": list(self.interval),
             "interval_method": self.interval_method,
-            "bits_per_dim": self.bits_per_dim,
-            "nats": self.nats,
         }
+        if self.unit not in OTHER_UNITS:
+            values.update(bits_per_dim=self.bits_per_dim, nats=self.nats)
         if self.count < 2:  # NaN is not JSON
             values.update(standard_error=None, interval_95=None)
         return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from genfast.data import ImageData, Split
 from genfast.training.distributed import Processes
 from genfast.training.estimates import Evaluation, Moments
+from genfast.training.model_images import to_model
 from genfast.training.turns import image_bar, in_turn
 
 
@@ -24,9 +25,11 @@ def evaluate(
     processes: Processes | None = None,
     seed: int = 0,
     progress: bool = False,
+    score: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> Evaluation:
     """Mean negative log-likelihood of `model` on every image of `split`, in the model's `unit`.
 
+    It is that of `score` if given (an ELBO, or an estimate from more samples), else of `model.log_prob`.
     With `labels`, given their classes. The model is put in evaluation mode and left as it was found.
     One batch is in memory at a time. With `processes`, they take the batches in turn, and each gets
     the figures that one process would get, to the bit (at the same number of threads). What noise a
@@ -41,15 +44,16 @@ def evaluate(
     299
     """
     device = next(model.parameters()).device
+    score = score or model.log_prob
 
     @torch.no_grad()
     def measure(start: int) -> Moments:
         part = slice(start, start + batch_size)
-        images = split.images[part].to(device, torch.int64)
+        images = split.images[part].to(device)
         given = split.labels[part].to(device) if labels and split.labels is not None else None
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed + start)
-            return Moments.of(-model.log_prob(images, given))
+            return Moments.of(-score(to_model(model, images), given))
 
     def measured() -> Iterable[Moments]:
         shown = progress and (processes is None or processes.is_main)

@@ -1,4 +1,4 @@
-"""The sample grid that a run draws at intervals."""
+"""The picture that a run draws at intervals: samples, or reconstructions by a model that draws none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
-from genfast.training.images import as_levels, image_grid
+from genfast.data import Split
+from genfast.training.evaluate import spread
+from genfast.training.images import image_grid
+from genfast.training.model_images import shown_levels, to_model, to_shown
 
 
 def sample_grid(model: Any, count: int, seed: int) -> Any:
@@ -15,6 +18,22 @@ def sample_grid(model: Any, count: int, seed: int) -> Any:
     The same seed gives the same draws, so the grids of a run show one and the same images improving.
     """
     classes, device = model.num_classes, next(model.parameters()).device
-    labels = torch.arange(count, device=device) % classes if classes else None
-    images = as_levels(model.sample(count, seed=seed, labels=labels), model.levels)
-    return image_grid(images.cpu(), model.levels, classes if 1 < classes <= 16 else None)
+    given = {"labels": torch.arange(count, device=device) % classes} if classes else {}
+    images = to_shown(model, model.sample(count, seed=seed, **given))
+    return image_grid(images, shown_levels(model), classes if 1 < classes <= 16 else None)
+
+
+@torch.no_grad()
+def reconstruction_grid(model: Any, split: Split, count: int) -> Any:
+    """`count` images spread over `split`, each above its reconstruction, as a `PIL.Image`."""
+    device = next(model.parameters()).device
+    images = to_model(model, spread(split, count).images.to(device))
+    columns = min(len(images), 8)
+    # Rows of originals and of reconstructions in turn; the last may be short, and is filled with black.
+    missing = -len(images) % columns
+    rows = [
+        torch.cat([part, part.new_zeros(missing, *part.shape[1:])]).unflatten(0, (-1, columns))
+        for part in (images, model.reconstruct(images))
+    ]
+    shown = to_shown(model, torch.stack(rows, 1).flatten(0, 2))
+    return image_grid(shown, shown_levels(model), columns)

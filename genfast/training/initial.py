@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from genfast.training.batches import Batches, noise_seed, take_batch
+from genfast.training.model_images import to_model
 
 _INITIAL = 2**31 + 1  # numbers the noise here, out of the way of the parts of a step
 
@@ -23,4 +24,5 @@ def initialise(model: Any, batches: Batches) -> None:
     images, labels = take_batch(batches.data, batches.index(0), 0, config)
     torch.manual_seed(noise_seed(config.seed, 0, _INITIAL))
     model.to(device).train()
-    model.initialise_from_data(images.to(device), None if labels is None else labels.to(device))
+    images = to_model(model, images.to(device))
+    model.initialise_from_data(images, None if labels is None else labels.to(device))

@@ -1,7 +1,8 @@
 """What one step of training is: a loss, its gradients over all processes, an update of the weights.
 
-`LikelihoodStep` trains a model that has one `loss`. Another way to train is another class with the
-members of `Objective`, as `AdversarialStep` is, for players with an optimiser each.
+`LikelihoodStep` trains a model that has one `loss`, which may have terms of its own (`LatentStep`).
+Another way to train is another class with the members of `Objective`, as `AdversarialStep` is, for
+players with an optimiser each. `genfast.training.steps.make_step` chooses.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from genfast.training.batches import Part
 from genfast.training.config import TrainConfig
 from genfast.training.distributed import Processes
+from genfast.training.model_images import to_model
 from genfast.training.optimisers import make_optimiser, pack_state, unpack_state
 from genfast.training.schedules import make_schedule
 
@@ -52,6 +54,12 @@ class Objective(Protocol):
 
     def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any], step: int) -> None:
         """Go on after `step` steps with what `pack` gave."""
+
+    def settle(self, *models: Any) -> None:
+        """Make `models` (that of the run, its average) ready to be evaluated or saved.
+
+        All processes call it.
+        """
 
 
 class LikelihoodStep:
@@ -109,13 +117,20 @@ class LikelihoodStep:
         ):
             group["lr"] = base * course(step)
 
+    def settle(self, *models: Any) -> None:
+        """Nothing: weights are ready as they are."""
+
+    def terms(self, part: Part) -> dict[str, Any]:
+        """What else `model.loss` is given for this part, by name."""
+        return {}
+
     def _backward(self, part: Part, last: bool) -> Tensor:
         """Add the gradients of a part -> its share of the step's loss."""
         device, processes = self.processes.device, self.processes
         torch.manual_seed(part.seed)
         with _traffic(self._loss, last):
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                loss: Tensor = self._loss(part.images, part.labels)
+                loss: Tensor = self._loss(part.images, part.labels, **self.terms(part))
             # DDP takes the mean over the processes; what is wanted is the sum of the shares.
             (loss * (part.share * processes.world_size)).backward()
         return loss.detach().double() * part.share
@@ -141,6 +156,6 @@ class _Loss(nn.Module):
         self.model = model
         self._compute = torch.compile(model.loss) if compiled else model.loss
 
-    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        loss: Tensor = self._compute(images, labels)
+    def forward(self, images: Tensor, labels: Tensor | None, **terms: Any) -> Tensor:
+        loss: Tensor = self._compute(to_model(self.model, images), labels, **terms)
         return loss

@@ -1,4 +1,4 @@
-"""Optimisers by name, with the settings that each of them has; all are torch's own."""
+"""Optimisers by name, with the settings that each of them has; all are torch's own but one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,27 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from genfast.training.config import TrainConfig
+
+
+class AdamNormGrad(torch.optim.Adam):
+    """Adam on gradients that are each divided by their norm, a tensor at a time (+ 1e-7).
+
+    As the VampPrior VAE (Tomczak and Welling 2018) and the Exemplar VAE are trained.
+
+    >>> weight = nn.Parameter(torch.zeros(2))
+    >>> optimiser = AdamNormGrad([weight], lr=0.1)
+    >>> weight.grad = torch.tensor([3e6, 4e6])
+    >>> optimiser.step()
+    >>> [round(value, 3) for value in optimiser.state[weight]["exp_avg"].tolist()]  # 0.1 * (0.6, 0.8)
+    [0.06, 0.08]
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    weight.grad.div_(weight.grad.norm() + 1e-7)
+        return super().step(closure)
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,7 @@ _ADAM = ("beta1", "beta2", "eps", "weight_decay")
 OPTIMISERS = {
     "adam": Optimiser(torch.optim.Adam, _ADAM),
     "adamw": Optimiser(torch.optim.AdamW, _ADAM),
+    "adam-norm-grad": Optimiser(AdamNormGrad, _ADAM),
     "adamax": Optimiser(torch.optim.Adamax, _ADAM),
     "rmsprop": Optimiser(torch.optim.RMSprop, ("alpha", "eps", "momentum", "weight_decay")),
     "sgd": Optimiser(torch.optim.SGD, ("momentum", "weight_decay")),

@@ -48,7 +48,7 @@ def save_grid(path: str | Path, drawing: Drawing, numbers: range, batches: Batch
     in_turn = drawing.label is None and drawing.given is None and 1 < classes <= 16
     with open_atomically(path) as file:  # at once: an unwritable folder shows before the drawing
         images = torch.cat([part for _, part in batches])
-        picture = image_grid(images, drawing.model.levels, classes if in_turn else None)
+        picture = image_grid(images, drawing.levels, classes if in_turn else None)
         picture.save(file, format="PNG")
 
 
@@ -66,10 +66,10 @@ def save_npz(path: str | Path, drawing: Drawing, numbers: range, batches: Batche
     with open_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with _member(archive, "images", np.uint8, (len(numbers), height, width, channels)) as member:
             for _, images in batches:
-                pixels = to_bytes(images, model.levels).permute(0, 2, 3, 1)
+                pixels = to_bytes(images, drawing.levels).permute(0, 2, 3, 1)
                 member.write(pixels.contiguous().numpy().tobytes())
         with _member(archive, "levels", np.int64, ()) as member:
-            member.write(np.int64(model.levels).tobytes())
+            member.write(np.int64(drawing.levels).tobytes())
         if model.num_classes:
             with _member(archive, "labels", np.int64, (len(numbers),)) as member:
                 for first in range(0, len(numbers), 1 << 16):
@@ -93,7 +93,7 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: Any, shape: tuple[int, .
 def save_files(folder: str | Path, drawing: Drawing, batches: Batches) -> None:
     """A PNG for each image, named by its number, each pixel one pixel. Raises `OSError`."""
     for numbers, images in batches:
-        pixels = to_bytes(images, drawing.model.levels)
+        pixels = to_bytes(images, drawing.levels)
         for number, image in zip(numbers, pixels, strict=True):
             save_png(_file(Path(folder), number), to_picture(image))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from genfast.data import Split
 from genfast.training.checkpoint import describe_model
 from genfast.training.distributed import Processes
-from genfast.training.images import as_levels
+from genfast.training.model_images import shown_levels, to_shown
 from genfast.training.turns import image_bar, in_turn
 
 
@@ -48,6 +48,8 @@ class Drawing:
     method: str = "incremental"
 
     def __post_init__(self) -> None:
+        if not hasattr(self.model, "sample"):
+            raise ValueError(f"model: {type(self.model).__name__} has no prior to draw images from")
         usual = {"temperature": 1.0, "method": "incremental", "given": None}
         for name in usual.keys() - self._taken():
             if getattr(self, name) != usual[name]:
@@ -89,10 +91,15 @@ class Drawing:
             len(numbers),
             seed=self.seed,
             start=numbers.start,
-            labels=None if labels is None else labels.to(device),
+            **({} if labels is None else {"labels": labels.to(device)}),
             **{name: settings[name] for name in settings.keys() & self._taken()},
         )
-        return as_levels(images, self.model.levels).to("cpu", torch.uint8)
+        return to_shown(self.model, images)
+
+    @property
+    def levels(self) -> int:
+        """The number of levels of `images`."""
+        return shown_levels(self.model)
 
     def batches(
         self,

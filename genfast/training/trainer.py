@@ -24,7 +24,7 @@ import torch
 from genfast.data import ImageData
 from genfast.models.adversarial import AdversarialModel
 from genfast.training import checkpoint as ckpt
-from genfast.training.adversarial import AdversarialStep, held_out
+from genfast.training.adversarial import held_out
 from genfast.training.batches import Batches, load_data, noise_seed
 from genfast.training.budget import is_done, planned_steps
 from genfast.training.config import TrainConfig
@@ -32,15 +32,17 @@ from genfast.training.config_files import CONFIG, write_config
 from genfast.training.distributed import Processes
 from genfast.training.evaluate import evaluate
 from genfast.training.files import remove_leftovers
-from genfast.training.grids import sample_grid
+from genfast.training.grids import reconstruction_grid, sample_grid
 from genfast.training.history import History
 from genfast.training.images import save_png
 from genfast.training.initial import initialise
 from genfast.training.interrupts import Interrupts
 from genfast.training.logs import RunLog
-from genfast.training.objectives import LikelihoodStep, NotFinite
+from genfast.training.model_images import validation_score
+from genfast.training.objectives import NotFinite
 from genfast.training.runs import describe_data, make_model, open_run
 from genfast.training.state import RunState
+from genfast.training.steps import make_step
 from genfast.training.weights import Average
 
 _VALIDATION = 2**31  # numbers the noise of validation, out of the way of the parts of a step
@@ -81,9 +83,7 @@ class Trainer:
         self.processes = processes
         self.batches = Batches(data, config, processes)
         self.steps_per_epoch = self.batches.steps_per_epoch
-        total_steps = config.epochs * self.steps_per_epoch
-        kind = AdversarialStep if isinstance(model, AdversarialModel) else LikelihoodStep
-        self.objective = kind(model, config, processes, total_steps)
+        self.objective = make_step(model, config, processes, self.batches)
         self.average = Average(model, config.ema) if config.ema else None
         self.state = RunState(model, self.objective, self.average)
         self._data_description = describe_data(data)
@@ -192,6 +192,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint, then what is made from it for people: config.toml, metrics.csv."""
+        self.objective.settle(self.model, self.evaluated)
         self.processes.on_main(self._write)
 
     # -- the parts of the loop ---------------------------------------------------------------------
@@ -247,6 +248,7 @@ class Trainer:
         self.log.step(self.step, figures, images, seconds)
 
     def _end_epoch(self) -> None:
+        self.objective.settle(self.evaluated)
         self._validate()
         epoch = self.step // self.steps_per_epoch
         if self.config.sample_every and epoch % self.config.sample_every == 0:
@@ -255,6 +257,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Figures and pictures of the last step, wherever in an epoch it was."""
+        self.objective.settle(self.evaluated)
         if self.step and self.step not in self.history.validation:
             self._validate()
         missing = self.processes.broadcast(not self._samples_path().exists())
@@ -263,7 +266,8 @@ class Trainer:
         self.save()
 
     def _validate(self) -> None:
-        measure: Any = held_out if isinstance(self.model, AdversarialModel) else evaluate
+        adversarial = isinstance(self.model, AdversarialModel)
+        measure: Any = held_out if adversarial else evaluate
         result = measure(
             self.evaluated,
             self.data.validation,
@@ -271,6 +275,7 @@ class Trainer:
             batch_size=self.config.batch_size,
             processes=self.processes,
             seed=noise_seed(self.config.seed, self.step, _VALIDATION),
+            **({} if adversarial else {"score": validation_score(self.evaluated)}),
         )
         if not math.isfinite(result.mean):
             raise TrainingError(
@@ -287,7 +292,11 @@ class Trainer:
         return self.run_dir / "samples" / f"step-{self.step:08d}.png"
 
     def _draw_samples(self) -> None:
-        picture = sample_grid(self.evaluated, self.config.samples, self.config.seed)
+        model, count = self.evaluated, self.config.samples
+        if hasattr(model, "sample"):
+            picture = sample_grid(model, count, self.config.seed)
+        else:
+            picture = reconstruction_grid(model, self.data.validation, count)
         save_png(self._samples_path(), picture)
         self.log.samples(self.step, picture)
 
