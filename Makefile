@@ -87,7 +87,7 @@ sanitize: $(VENV)/.dev-installed
 	(cd $(SANITIZED) && $(abspath $(BIN))/python -c \
 	  "from genfast import _C; assert _C.build_info()['sanitize'], 'not the sanitised module'") && \
 	$(BIN)/pytest -q -n 2 -p no:cacheprovider -m "not slow" -k "not compile and not fork and not export" \
-	  tests/test_ops.py tests/test_gated.py tests/test_lstm_scan.py \
+	  tests/test_ops.py tests/test_gated.py tests/test_lstm_scan.py tests/test_rejection.py \
 	  tests/test_pixel_sampler.py tests/test_pixel_sampler_calls.py
 
 # ---- The CUDA kernels on the CPU (csrc/emulation) ----
@@ -111,7 +111,7 @@ sanitize-emulated: $(VENV)/.dev-installed
 	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:alloc_dealloc_mismatch=0 \
 	GENFAST_EMULATED_MODULE=$$(ls $(abspath $(SANITIZED_EMULATION))/genfast_emulated*.so) \
 	$(BIN)/pytest -q -n 2 -p no:cacheprovider -k "not opcheck and not fullgraph" \
-	  tests/test_ops_emulated.py tests/test_lstm_scan_cuda.py
+	  tests/test_ops_emulated.py tests/test_lstm_scan_cuda.py tests/test_rejection_cuda.py
 
 # setarch -R: older ThreadSanitizers cannot start where addresses are highly randomised.
 tsan: $(VENV)/.dev-installed

@@ -58,4 +58,23 @@ void launch_coop(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t sm
   launch_kernel(true, kernel, grid, block, smem, stream, arguments...);
 }
 
+// How many blocks of a cooperative launch to share `work` pieces of work among: as many as fit the
+// current device at once. In the emulation few, so that blocks take several pieces there too.
+template <class... Parameters>
+unsigned resident_blocks(void (*kernel)(Parameters...), int block, int64_t work) {
+#ifdef CUDA_HOST_EMU
+  (void)kernel, (void)block;
+  const int64_t fit = 3;
+#else
+  int device = 0, processors = 0, each = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, block, 0),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  const int64_t fit = int64_t{processors} * each;
+#endif
+  return static_cast<unsigned>(work < fit ? work : fit);
+}
+
 }  // namespace genfast::cuda

@@ -1,6 +1,7 @@
 // What the kernels on CUDA share: a thread a pixel, where it lies in the operands, its channels.
 #pragma once
 #include "common/cuda_elements.h"
+#include "common/cuda_strided.h"
 #include "logistic_mixture/logistic_mixture.h"
 #include "logistic_mixture/term_math_cuda.h"
 
@@ -32,20 +33,6 @@ struct Channels {
 template <class E, int K>
 GENFAST_DEVICE E* place(const LogisticMixture<K>& p, const int64_t* offset, int k, int64_t channel) {
   return static_cast<E*>(p.operand[k]) + offset[k] + channel * p.channel_stride[k];
-}
-
-// Where pixel `index` lies in each of the K operands.
-template <int K>
-GENFAST_DEVICE void locate(const StridedLoop<K>& loop, int64_t index, int64_t* offset) {
-#pragma unroll
-  for (int k = 0; k < K; ++k) offset[k] = 0;
-  for (int d = loop.dims - 1; d >= 0; --d) {
-    const int64_t above = d > 0 ? index / loop.size[d] : 0;
-    const int64_t place = index - above * loop.size[d];
-    index = above;
-#pragma unroll
-    for (int k = 0; k < K; ++k) offset[k] += place * loop.stride[k][d];
-  }
 }
 
 template <class T>

@@ -29,19 +29,22 @@ RejectionAccept pack_accept(int dtype, int64_t count, uintptr_t logits, int64_t 
           reinterpret_cast<int64_t*>(nan_count)};
 }
 
-// A row of few contiguous bytes is taken for one element of that size, where all rows are aligned to it.
+// A row of contiguous bytes is taken for one of fewer and larger elements, up to 16 bytes, where all
+// rows are aligned to those.
 void widen_elements(RejectionCompact& p) {
-  const int64_t size = p.row.size[0], bytes = size * p.element_size;
   const bool run = p.row.dims == 1 && p.row.stride[0][0] == 1 && p.row.stride[1][0] == 1;
-  if (!run || size < 2 || bytes > 16 || (bytes & (bytes - 1)) != 0) return;
-  const auto aligned = [&](const void* base, int64_t stride) {
-    return reinterpret_cast<uintptr_t>(base) % bytes == 0 && stride % size == 0;
-  };
-  if (!aligned(p.samples, p.sample_stride) || !aligned(p.out, p.out_stride)) return;
-  p.element_size = static_cast<int>(bytes);
-  p.sample_stride /= size;
-  p.out_stride /= size;
-  p.row.size[0] = 1;
+  for (int times = 16 / p.element_size; run && times > 1; times /= 2) {
+    const auto fits = [&](const void* base, int64_t stride) {
+      return reinterpret_cast<uintptr_t>(base) % (times * p.element_size) == 0 && stride % times == 0;
+    };
+    if (p.row.size[0] == 0 || p.row.size[0] % times != 0) continue;
+    if (!fits(p.samples, p.sample_stride) || !fits(p.out, p.out_stride)) continue;
+    p.element_size *= times;
+    p.sample_stride /= times;
+    p.out_stride /= times;
+    p.row.size[0] /= times;
+    return;
+  }
 }
 
 // The strides are those of whole tensors: of rows first, then of what a row is made of.
@@ -92,6 +95,7 @@ void bind_rejection(py::module_& m) {
           GENFAST_CALL_CPU(rejection_compact_fwd_cpu, p);
         }));
 #ifdef GENFAST_WITH_CUDA
+  m.def("rejection_workspace_cuda", &rejection_workspace_cuda);
   m.def("rejection_accept_fwd_cuda", on_cuda(pack_accept, &rejection_accept_fwd_cuda));
   m.def("rejection_compact_fwd_cuda", on_cuda(pack_compact, &rejection_compact_fwd_cuda));
 #endif

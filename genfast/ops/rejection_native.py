@@ -36,7 +36,7 @@ def _accept_fake(
     return (
         logits.new_empty(logits.shape, dtype=torch.bool),
         torch.empty_like(log_m),
-        logits.new_empty((), dtype=torch.int64),
+        logits.new_zeros((), dtype=torch.int64),  # blocks on CUDA add to it
     )
 
 

@@ -120,7 +120,6 @@ ACCEPT = OpSpec(
     tied=frozenset({"uniforms"}),
     fill={"logits": few, "uniforms": inner_uniforms},
     result=accept_and_maximum,
-    devices=("cpu",),
     images=False,
 )  # fmt: skip
 
@@ -166,7 +165,6 @@ COMPACT = OpSpec(
     constant=frozenset({"samples", "accept"}),
     tied=frozenset({"accept"}),
     result=rows_and_count,
-    devices=("cpu",),
     one_dtype=False,
 )  # fmt: skip
 
