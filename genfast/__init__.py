@@ -4,6 +4,7 @@ from typing import Any
 
 from genfast import _C
 from genfast import divergences as divergences
+from genfast import games as games
 from genfast import models as models
 from genfast import nn as nn
 from genfast import ops as ops
