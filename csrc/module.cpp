@@ -12,6 +12,7 @@ namespace genfast {
 namespace py = pybind11;
 
 void bind_gated(py::module_& m);
+void bind_gaussian_mixture(py::module_& m);
 void bind_logistic_mixture(py::module_& m);
 void bind_lstm_scan(py::module_& m);
 void bind_masked_conv(py::module_& m);
@@ -68,6 +69,7 @@ PYBIND11_MODULE(GENFAST_MODULE_NAME, m) {
   m.def("set_isa", &set_isa);
   current_isa();  // a GENFAST_CPU_ISA that cannot be used is an error at import, not at the first call
   bind_gated(m);
+  bind_gaussian_mixture(m);
   bind_logistic_mixture(m);
   bind_lstm_scan(m);
   bind_masked_conv(m);

@@ -1,6 +1,9 @@
 """Types of the native module; csrc/ says what each function computes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+# Address (0: none) and strides.
+_Operand = tuple[int, Sequence[int]]
 
 def build_info() -> dict[str, str]: ...
 def runnable_isas() -> list[str]: ...
@@ -32,6 +35,29 @@ def gated_activation_bwd(
     grad_x_strides: Sequence[int],
     dim: int,
     dtype: int,
+    threads: int,
+) -> None: ...
+def gaussian_kl_fwd(
+    dtype: int, shape: Sequence[int], operands: Sequence[_Operand], threads: int
+) -> None: ...
+def gaussian_kl_bwd(
+    dtype: int, shape: Sequence[int], operands: Sequence[_Operand], threads: int
+) -> None: ...
+def gaussian_mixture_log_prob_fwd(
+    options: tuple[int, int, int, int, bool],
+    inputs: Sequence[_Operand],
+    log_prob: int,
+    evidence: int,
+    allocate: Callable[[int], int],
+    threads: int,
+) -> None: ...
+def gaussian_mixture_log_prob_bwd(
+    options: tuple[int, int, int, int, bool],
+    inputs: Sequence[_Operand],
+    evidence: int,
+    grad: _Operand,
+    gradients: Sequence[int],
+    allocate: Callable[[int], int],
     threads: int,
 ) -> None: ...
 def logistic_mixture_log_prob_fwd(
@@ -73,9 +99,6 @@ def logistic_mixture_sample_fwd(
     x_strides: Sequence[int],
     threads: int,
 ) -> None: ...
-
-_Operand = tuple[int, Sequence[int]]
-
 def lstm_scan_workspace(options: Sequence[int], backward: bool, threads: int) -> int: ...
 def lstm_scan_fwd(
     options: Sequence[int],

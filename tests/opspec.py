@@ -6,10 +6,11 @@ to draw random calls, which input it must refuse, and what it claims.
 
 from __future__ import annotations
 
-from specs import gated, logistic_mixture, lstm_scan, masked_conv, rejection
+from specs import gated, gaussian_mixture, logistic_mixture, lstm_scan, masked_conv, rejection
 
 SPECS = (
     *gated.SPECS,
+    *gaussian_mixture.SPECS,
     *logistic_mixture.SPECS,
     *lstm_scan.SPECS,
     *masked_conv.SPECS,

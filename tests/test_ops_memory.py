@@ -26,10 +26,10 @@ def permuted(t: Tensor, order: list[int]) -> Tensor:
 
 
 def sliced(t: Tensor, dim: int, step: int, offset: int) -> Tensor:
-    """The same numbers as every step-th entry of a buffer that is NaN elsewhere."""
+    """The same numbers as every step-th entry of a buffer that is NaN (of integers, -1) elsewhere."""
     shape = list(t.shape)
     shape[dim] = offset + step * t.shape[dim] + 1
-    buffer = t.new_full(shape, NAN)
+    buffer = t.new_full(shape, NAN if t.is_floating_point() else -1)
     view = buffer[(slice(None),) * dim + (slice(offset, offset + step * t.shape[dim], step),)]
     return view.copy_(t)
 

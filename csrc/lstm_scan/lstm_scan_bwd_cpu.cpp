@@ -10,11 +10,11 @@ static __attribute__((noinline)) void gradient_of_h(const Walk<A>& w, const A* d
                                                     int64_t unit, V (&sum)[M][kVectors]) {
   const int64_t outputs = 4 * w.l.padded, block = kVectors * kLanesOf<A>;
   const A* weight = w.turned + unit * w.l.taps * outputs;
-  GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] = V{}; }
+  GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] = V{}; }
   for (int64_t tap = 0; tap < w.l.taps; ++tap, weight += outputs * block) {
     V part[M][kVectors] = {};  // sums of their own are shorter, and round less
     multiply_add<M, kVectors>(outputs, da - w.source[tap] * w.l.pitch, next, 1, weight, block, part);
-    GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] += part[i][j]; }
+    GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] += part[i][j]; }
   }
 }
 
@@ -70,13 +70,13 @@ static __attribute__((noinline)) void weight_tile(const Walk<A>& w, const Backwa
                                                   int64_t output, int64_t unit, A* to) {
   using V = VectorFor<A>;
   V sum[M][kVectors];
-  GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] = V{}; }
+  GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(kVectors) sum[i][j] = V{}; }
   for (int64_t r = first_row; r < last_row; ++r) {
     const int64_t here = w.l.at(r, 0);
     multiply_add<M, kVectors>(w.p.width, x.da + here * w.l.pitch + output, 1, w.l.pitch,
                               x.hidden + (here + w.source[tap]) * w.l.padded + unit, w.l.padded, sum);
   }
-  GENFAST_EACH_PIXEL(M) {
+  GENFAST_EACH_ROW(M) {
     GENFAST_EACH_VECTOR(kVectors) {
       A* at = to + i * w.l.padded + j * kLanesOf<A>;
       store(at, load(at) + sum[i][j]);

@@ -92,17 +92,17 @@ static void pack_turned_weight(const LstmScan& p, const ScanLayout& l, int64_t g
 template <int M, class A, class V>
 GENFAST_INLINE void pre_activations(const Walk<A>& w, const A* z, int64_t z_next, int64_t gate,
                                     const A* h, int64_t h_next, int64_t unit, V (&a)[M][4]) {
-  GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(4) a[i][j] = V{}; }
+  GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(4) a[i][j] = V{}; }
   const A* weight = w.weight + unit * w.l.taps * w.l.padded * 4;
   for (int64_t tap = 0; tap < w.l.taps; ++tap) {
     V part[M][4] = {};  // sums of their own are shorter, and round less
     multiply_add<M, 4>(w.l.padded, h + w.source[tap] * w.l.padded, h_next, 1, weight, 4 * kLanesOf<A>,
                        part);
-    GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(4) a[i][j] += part[i][j]; }
+    GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(4) a[i][j] += part[i][j]; }
     weight += w.l.padded * 4 * kLanesOf<A>;
   }
   // Last: a sum that begins with a large term rounds at that term's size at every step.
-  GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(4) a[i][j] += load(z + i * z_next + j * gate); }
+  GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(4) a[i][j] += load(z + i * z_next + j * gate); }
 }
 
 template <class V>

@@ -1,36 +1,11 @@
-// Vectors of float and double, the LSTM's nonlinearities on them, and the register-tiled product.
+// The LSTM's nonlinearities on vectors, and loops over tiles.
 #pragma once
 #include "common/convert.h"
+#include "common/vectors.h"
 
 namespace genfast::GENFAST_ISA {
 
-extern "C" double exp(double);
 extern "C" double tanh(double);
-
-typedef double DVec __attribute__((vector_size(4 * kLanes)));
-
-template <class A>
-struct VectorOf {
-  using type = Vec;
-};
-template <>
-struct VectorOf<double> {
-  using type = DVec;
-};
-template <class A>
-using VectorFor = typename VectorOf<A>::type;
-template <class A>
-constexpr int kLanesOf = sizeof(Vec) / sizeof(A);
-
-GENFAST_INLINE DVec load(const double* p) {
-  typedef double Unaligned __attribute__((vector_size(4 * kLanes), aligned(8), may_alias));
-  return *reinterpret_cast<const Unaligned*>(p);
-}
-GENFAST_INLINE void store(double* p, DVec v) {
-  typedef double Unaligned __attribute__((vector_size(4 * kLanes), aligned(8), may_alias));
-  *reinterpret_cast<Unaligned*>(p) = v;
-}
-GENFAST_INLINE DVec broadcast(double x) { return x - DVec{}; }
 
 GENFAST_INLINE Vec sigmoid_of(Vec x) { return 1.0f / (1.0f + value(exp_parts(-x))); }
 // Where |tanh| is large, 1 - 2u / (1 + u) with u = e^{-2|x|} rounds less than (1 - u) / (1 + u).
@@ -67,38 +42,7 @@ GENFAST_INLINE Vec rounded(Vec v, DType dtype) {
 }
 GENFAST_INLINE DVec rounded(DVec v, DType) { return v; }
 
-// Pixels x vectors of sums that stay in registers: as many as the level has, less the operands.
-#if defined(__AVX512F__)
-constexpr int kTilePixels = 6;
-#elif defined(__AVX2__)
-constexpr int kTilePixels = 3;
-#else
-constexpr int kTilePixels = 2;
-#endif
-
-#define GENFAST_EACH_PIXEL(M) _Pragma("GCC unroll 8") for (int i = 0; i < M; ++i)
-#define GENFAST_EACH_VECTOR(N) _Pragma("GCC unroll 8") for (int j = 0; j < N; ++j)
-
-// sum[i][j] += sum over k < n of a[i * row + k * step] * (vector j of b + k * pitch). The sums are
-// local, so that only constants index them here and they stay in registers whatever the caller does with
-// `sum`.
-template <int M, int N, class A, class V>
-GENFAST_INLINE void multiply_add(int64_t n, const A* a, int64_t row, int64_t step, const A* b,
-                                 int64_t pitch, V (&sum)[M][N]) {
-  V local[M][N];
-  GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(N) local[i][j] = sum[i][j]; }
-  for (int64_t k = 0; k < n; ++k, a += step, b += pitch) {
-    V x[M];  // fewer than the vectors of b, of which one is held at a time
-    GENFAST_EACH_PIXEL(M) x[i] = broadcast(a[i * row]);
-    GENFAST_EACH_VECTOR(N) {
-      const V w = load(b + j * kLanesOf<A>);
-      GENFAST_EACH_PIXEL(M) local[i][j] += x[i] * w;
-    }
-  }
-  GENFAST_EACH_PIXEL(M) { GENFAST_EACH_VECTOR(N) sum[i][j] = local[i][j]; }
-}
-
-// Calls body with std::integral_constant-like M for a tile of `pixels` (at most kTilePixels).
+// Calls body with std::integral_constant-like M for a tile of `pixels` (at most kTileRows).
 template <int M>
 struct Count {
   static constexpr int value = M;
@@ -122,7 +66,7 @@ GENFAST_INLINE void with_count(int pixels, const Body& body) {
 // Calls body(first, Count) on tiles of nearly equal length that cover 0..count.
 template <class Body>
 GENFAST_INLINE void in_tiles(int64_t count, const Body& body) {
-  int64_t tiles = (count + kTilePixels - 1) / kTilePixels;
+  int64_t tiles = (count + kTileRows - 1) / kTileRows;
   for (int64_t first = 0; first < count; --tiles) {
     const int64_t pixels = (count - first + tiles - 1) / tiles;
     with_count(static_cast<int>(pixels), [&](auto m) { body(first, m); });

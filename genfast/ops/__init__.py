@@ -1,6 +1,8 @@
 """The fast functions: checks, autograd and registration around the native kernels."""
 
 from genfast.ops.gated import gated_activation as gated_activation
+from genfast.ops.gaussian_kl import gaussian_kl as gaussian_kl
+from genfast.ops.gaussian_mixture import gaussian_mixture_log_prob as gaussian_mixture_log_prob
 from genfast.ops.logistic_mixture import logistic_mixture_log_prob as logistic_mixture_log_prob
 from genfast.ops.logistic_mixture import logistic_mixture_sample as logistic_mixture_sample
 from genfast.ops.lstm_scan import diagonal_lstm as diagonal_lstm

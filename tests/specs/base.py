@@ -69,6 +69,8 @@ class OpSpec:
     registered: tuple[Registered, ...] = ()  # empty for a composition of other ops
     cuda_only: tuple[Registered, ...] = ()  # ops without a CPU kernel, tested by emulation
     vector: Case | None = None  # channels in multiples of 16 bytes: the fast paths of CUDA kernels
+    by_name: bool = False  # the function takes some of its tensors by keyword only
+    integers: frozenset[str] = frozenset()  # arguments that are integers whatever the dtype
     constant: frozenset[str] = frozenset()  # arguments without a gradient
     tied: frozenset[str] = frozenset()  # those whose batch and image size are the first's
     fill: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)  # normal where absent
@@ -85,13 +87,16 @@ class OpSpec:
 
     @property
     def op(self) -> Callable[..., Tensor]:
-        return self._returning_one(getattr(genfast.ops, self.name))
+        return self._positional(getattr(genfast.ops, self.name))
 
     @property
     def reference(self) -> Callable[..., Tensor]:
-        return self._returning_one(getattr(genfast.reference, self.name))
+        return self._positional(getattr(genfast.reference, self.name))
 
-    def _returning_one(self, function: Callable[..., Any]) -> Callable[..., Tensor]:
+    def _positional(self, function: Callable[..., Any]) -> Callable[..., Tensor]:
+        """It takes its tensors by position and returns one."""
+        if self.by_name:
+            function = functools.partial(_by_name, function, self.arguments)
         return function if self.result is None else functools.partial(self.result, function)
 
     def tensors(
@@ -106,7 +111,8 @@ class OpSpec:
                 continue
             fill = self.fill.get(name, torch.randn)
             value = fill(shape, generator=generator, dtype=torch.float64)
-            made.append(value.to(device=device, dtype=dtype))
+            kept = torch.int64 if name in self.integers else dtype
+            made.append(value.to(device=device, dtype=kept))
         return made
 
     def resized(self, case: Case, batch: int, grow: int = 0) -> Case:
@@ -130,6 +136,13 @@ class OpSpec:
         """Positions of the tensors of a case that have a gradient."""
         pairs = enumerate(zip(self.arguments, case.shapes, strict=True))
         return [i for i, (name, shape) in pairs if shape is not None and name not in self.constant]
+
+
+def _by_name(
+    function: Callable[..., Tensor], names: tuple[str, ...], *tensors: Any, **keywords: Any
+) -> Tensor:
+    named = dict(zip(names, tensors, strict=False))
+    return function(**named, **keywords)
 
 
 def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

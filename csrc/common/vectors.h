@@ -1,0 +1,78 @@
+// Vectors of float and double alike, and the register-tiled product of matrices.
+#pragma once
+#include "common/simd.h"
+
+namespace genfast::GENFAST_ISA {
+
+extern "C" double exp(double);
+extern "C" double exp2(double);
+
+typedef double DVec __attribute__((vector_size(4 * kLanes)));
+
+template <class A>
+struct VectorOf {
+  using type = Vec;
+};
+template <>
+struct VectorOf<double> {
+  using type = DVec;
+};
+template <class A>
+using VectorFor = typename VectorOf<A>::type;
+template <class A>
+constexpr int kLanesOf = sizeof(Vec) / sizeof(A);
+
+GENFAST_INLINE DVec load(const double* p) {
+  typedef double Unaligned __attribute__((vector_size(4 * kLanes), aligned(8), may_alias));
+  return *reinterpret_cast<const Unaligned*>(p);
+}
+GENFAST_INLINE void store(double* p, DVec v) {
+  typedef double Unaligned __attribute__((vector_size(4 * kLanes), aligned(8), may_alias));
+  *reinterpret_cast<Unaligned*>(p) = v;
+}
+GENFAST_INLINE DVec broadcast(double x) { return x - DVec{}; }
+
+GENFAST_INLINE Vec exp_of(Vec x) { return value(exp_parts(x)); }
+GENFAST_INLINE DVec exp_of(DVec x) {
+  DVec y;
+  for (int i = 0; i < kLanesOf<double>; ++i) y[i] = exp(x[i]);
+  return y;
+}
+GENFAST_INLINE DVec exp2_of(DVec x) {
+  DVec y;
+  for (int i = 0; i < kLanesOf<double>; ++i) y[i] = exp2(x[i]);
+  return y;
+}
+
+// Rows x vectors of sums that stay in registers: as many as the level has, less the operands.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 6;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 3;
+#else
+constexpr int kTileRows = 2;
+#endif
+
+#define GENFAST_EACH_ROW(M) _Pragma("GCC unroll 8") for (int i = 0; i < M; ++i)
+#define GENFAST_EACH_VECTOR(N) _Pragma("GCC unroll 8") for (int j = 0; j < N; ++j)
+
+// sum[i][j] += sum over k < n of a[i * row + k * step] * (vector j of b + k * pitch). The sums are
+// local, so that only constants index them here and they stay in registers whatever the caller does with
+// `sum`.
+template <int M, int N, class A, class V>
+GENFAST_INLINE void multiply_add(int64_t n, const A* a, int64_t row, int64_t step, const A* b,
+                                 int64_t pitch, V (&sum)[M][N]) {
+  V local[M][N];
+  GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(N) local[i][j] = sum[i][j]; }
+  for (int64_t k = 0; k < n; ++k, a += step, b += pitch) {
+    V x[M];  // fewer than the vectors of b, of which one is held at a time
+    GENFAST_EACH_ROW(M) x[i] = broadcast(a[i * row]);
+    GENFAST_EACH_VECTOR(N) {
+      const V w = load(b + j * kLanesOf<A>);
+      GENFAST_EACH_ROW(M) local[i][j] += x[i] * w;
+    }
+  }
+  GENFAST_EACH_ROW(M) { GENFAST_EACH_VECTOR(N) sum[i][j] = local[i][j]; }
+}
+
+}  // namespace genfast::GENFAST_ISA

@@ -1,0 +1,161 @@
+#include <pybind11/stl.h>
+
+#include <tuple>
+
+#include "common/bindings.h"
+#include "common/parallel.h"
+#include "gaussian_mixture/gaussian_kl.h"
+#include "gaussian_mixture/gaussian_mixture.h"
+
+namespace genfast {
+namespace {
+
+using Operand = std::pair<uintptr_t, py::tuple>;  // address (0: none) and strides
+
+// ---- KL ------------------------------------------------------------------------------------------
+
+// `shape` is that of mean.
+template <int K>
+GaussianKl<K> divergence(int dtype, const py::tuple& shape, const std::vector<Operand>& operands) {
+  std::vector<int64_t> size = integers(shape), strides[K];
+  GaussianKl<K> p = {};
+  p.dtype = static_cast<DType>(dtype);
+  p.dim = size.back();
+  size.pop_back();
+  const std::vector<int64_t>* of_rows[K];
+  for (int k = 0; k < K; ++k) {
+    strides[k] = integers(operands[k].second);
+    if (k < K - 1) {
+      p.column_stride[k] = strides[k].back();
+      strides[k].pop_back();
+    }
+    of_rows[k] = &strides[k];
+    p.operand[k] = reinterpret_cast<void*>(operands[k].first);
+  }
+  p.rows = strided_loop<K>(size, of_rows);
+  return p;
+}
+
+template <int K>
+GaussianKlGradient<K> gradient(int dtype, const py::tuple& shape, const std::vector<Operand>& operands) {
+  std::vector<int64_t> strides[K];
+  const std::vector<int64_t>* of_all[K];
+  GaussianKlGradient<K> p = {};
+  p.dtype = static_cast<DType>(dtype);
+  for (int k = 0; k < K; ++k) {
+    strides[k] = integers(operands[k].second);
+    of_all[k] = &strides[k];
+    p.operand[k] = reinterpret_cast<void*>(operands[k].first);
+  }
+  p.loop = strided_loop<K>(integers(shape), of_all);
+  return p;
+}
+
+template <class Parameters>
+void kl_on_cpu(Parameters p, int threads) {
+  py::gil_scoped_release release;
+  p.threads = usable_threads(threads);
+  if constexpr (std::is_same_v<Parameters, GaussianKl<3>> || std::is_same_v<Parameters, GaussianKl<5>>) {
+    GENFAST_CALL_CPU(gaussian_kl_fwd_cpu, p);
+  } else {
+    GENFAST_CALL_CPU(gaussian_kl_bwd_cpu, p);
+  }
+}
+
+void check_count(const std::vector<Operand>& operands, size_t standard, size_t prior) {
+  if (operands.size() == standard || operands.size() == prior) return;
+  throw std::invalid_argument("gaussian_kl takes both parameters of a prior or none");
+}
+
+void kl_fwd(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int threads) {
+  check_count(operands, 3, 5);
+  operands.size() == 3 ? kl_on_cpu(divergence<3>(dtype, shape, operands), threads)
+                       : kl_on_cpu(divergence<5>(dtype, shape, operands), threads);
+}
+
+void kl_bwd(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int threads) {
+  check_count(operands, 5, 8);
+  operands.size() == 5 ? kl_on_cpu(gradient<5>(dtype, shape, operands), threads)
+                       : kl_on_cpu(gradient<8>(dtype, shape, operands), threads);
+}
+
+// ---- mixture -------------------------------------------------------------------------------------
+
+// dtype, queries, components, dim, own_variances
+using Options = std::tuple<int, int64_t, int64_t, int64_t, bool>;
+// z, means, log_var, log_weights, query_ids, component_ids
+using Inputs = std::tuple<Operand, Operand, Operand, Operand, Operand, Operand>;
+// grad_z, grad_means, grad_log_var, grad_log_weights; 0 where not wanted
+using Gradients = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
+
+MixtureMatrix matrix(const Operand& operand) {
+  if (!operand.first) return {};
+  const std::vector<int64_t> s = integers(operand.second);
+  return {reinterpret_cast<const void*>(operand.first), s[0], s.size() > 1 ? s[1] : 0};
+}
+
+GaussianMixture mixture(const Options& options, const Inputs& inputs, uintptr_t evidence, int threads) {
+  GaussianMixture p = {};
+  int dtype;
+  std::tie(dtype, p.queries, p.components, p.dim, p.own_variances) = options;
+  p.dtype = static_cast<DType>(dtype);
+  p.threads = usable_threads(threads);
+  p.z = matrix(std::get<0>(inputs));
+  p.means = matrix(std::get<1>(inputs));
+  p.log_var = matrix(std::get<2>(inputs));
+  p.log_weights = matrix(std::get<3>(inputs));
+  p.query_ids = matrix(std::get<4>(inputs));
+  p.component_ids = matrix(std::get<5>(inputs));
+  p.evidence = reinterpret_cast<void*>(evidence);
+  return p;
+}
+
+void set_backward(GaussianMixture& p, const Operand& grad, const Gradients& gradients) {
+  p.grad = matrix(grad);
+  p.grad_z = reinterpret_cast<void*>(std::get<0>(gradients));
+  p.grad_means = reinterpret_cast<void*>(std::get<1>(gradients));
+  p.grad_log_var = reinterpret_cast<void*>(std::get<2>(gradients));
+  p.grad_log_weights = reinterpret_cast<void*>(std::get<3>(gradients));
+}
+
+// The caller allocates the workspace, of the bytes that `allocate` is called with.
+using Allocate = py::function;
+
+template <class Bytes, class Kernel>
+void run_on_cpu(GaussianMixture& p, const Allocate& allocate, const Bytes& bytes_of,
+                const Kernel& kernel) {
+  int64_t bytes = 0;
+  bytes_of(&bytes);
+  p.workspace = reinterpret_cast<void*>(allocate(bytes).cast<uintptr_t>());
+  py::gil_scoped_release release;
+  kernel();
+}
+
+void fwd(const Options& options, const Inputs& inputs, uintptr_t log_prob, uintptr_t evidence,
+         const Allocate& allocate, int threads) {
+  GaussianMixture p = mixture(options, inputs, evidence, threads);
+  p.log_prob = reinterpret_cast<void*>(log_prob);
+  run_on_cpu(
+      p, allocate, [&](int64_t* bytes) { GENFAST_CALL_CPU(gaussian_mixture_fwd_bytes, p, bytes); },
+      [&] { GENFAST_CALL_CPU(gaussian_mixture_fwd_cpu, p); });
+}
+
+void bwd(const Options& options, const Inputs& inputs, uintptr_t evidence, const Operand& grad,
+         const Gradients& gradients, const Allocate& allocate, int threads) {
+  GaussianMixture p = mixture(options, inputs, evidence, threads);
+  set_backward(p, grad, gradients);
+  run_on_cpu(
+      p, allocate, [&](int64_t* bytes) { GENFAST_CALL_CPU(gaussian_mixture_bwd_bytes, p, bytes); },
+      [&] { GENFAST_CALL_CPU(gaussian_mixture_bwd_cpu, p); });
+}
+
+}  // namespace
+
+void bind_gaussian_mixture(py::module_& m) {
+  m.def("gaussian_kl_fwd", &kl_fwd);
+  m.def("gaussian_kl_bwd", &kl_bwd);
+  m.def("gaussian_mixture_log_prob_fwd", &fwd);
+  m.def("gaussian_mixture_log_prob_bwd", &bwd);
+}
+
+}  // namespace genfast
