@@ -59,7 +59,7 @@ def define(
     return getattr(torch.ops.genfast, name).default  # type: ignore[no-any-return]
 
 
-def _without_cuda(name: str, written: bool) -> Callable[..., Any]:
+def _without_cuda(name: str, written: bool = True) -> Callable[..., Any]:
     def refuse(*args: Any) -> Any:
         if not written:
             raise RuntimeError(
