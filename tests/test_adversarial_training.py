@@ -24,9 +24,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "gan": {"hidden": 8, "latent_dim": 4},
     "dcgan": {"width": 4, "latent_dim": 4},
     "conditional-gan": {"width": 8, "latent_dim": 4},
+    "pix2pix": {"width": 4, "patch_layers": 1},
+    "cyclegan": {"width": 4, "patch_layers": 1, "blocks": 1, "pool": 200},
     "wgan": {"width": 4, "latent_dim": 4, "constraint": "penalty", "discriminator_steps": 2},
 }
 CONDITIONAL = {"conditional-gan"}
+DOMAINS = {"pix2pix": "edges", "cyclegan": "negative"}
 each = pytest.mark.parametrize("name", SMALL)
 
 
@@ -39,7 +42,10 @@ def start(run_dir: Path, name: str = "gan", model: dict[str, Any] | None = None,
         "sample_every": 0,
         "seed": 7,
         "conditional": name in CONDITIONAL,
+        "schedule": "constant",
     }
+    if name in DOMAINS:
+        settings["domains"] = DOMAINS[name]
     return Trainer.start(TrainConfig.from_dict(settings | run), run_dir, quiet=True)
 
 
@@ -53,16 +59,15 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path, name: str) -> None:
     """The optimisers of all players, running statistics and the average of the weights among it."""
     whole = start(tmp_path / "whole", name, ema=0.9)
     assert whole.run()
-    assert whole.step == 20
-    start(tmp_path / "parts", name, ema=0.9, max_steps=13).run()
+    assert whole.step == 2 * whole.steps_per_epoch
+    start(tmp_path / "parts", name, ema=0.9, max_steps=7).run()
     resumed = Trainer.resume(tmp_path / "parts", quiet=True, max_steps=20)
     assert resumed.run()
     assert_same_run(whole, resumed)
     for player, losses in whole.history.players.items():
         np.testing.assert_array_equal(losses, resumed.history.players[player])
-    assert [resumed.history.validation[step] for step in (10, 20)] == [
-        *whole.history.validation.values()
-    ]
+    for step, loss in whole.history.validation.items():
+        assert resumed.history.validation[step] == loss
 
 
 def test_turns_hold_across_a_stop(tmp_path: Path) -> None:
@@ -196,7 +201,7 @@ def test_a_model_trains_and_samples_from_the_command_line(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, own = tmp_path / "run", [f"--{k.replace('_', '-')}={v}" for k, v in SMALL[name].items()]
-    given = ["--conditional"] if name in CONDITIONAL else []
+    given = [f"--domains={DOMAINS[name]}"] if name in DOMAINS else []
     train = ["train", name, *own, *given, "--max-steps=3", "--batch-size=100", "--samples=4"]
     assert cli.main([*train, f"--out={run}"]) == 0
     assert cli.main([*train[:2], f"--out={run}", "--resume", "--max-steps=5"]) == 0

@@ -20,7 +20,7 @@ from genfast.training.config_files import write_config
 from genfast.training.settings import declare, model_settings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FROM_DATA = {"self", "image_shape", "levels", "num_classes", "condition_channels"}
+FROM_DATA = {"self", "image_shape", "levels", "num_classes", "condition_channels", "input_channels"}
 
 
 def test_every_setting_is_documented() -> None:

@@ -134,6 +134,11 @@ def test_schedules_are_those_of_torch(settings: dict[str, Any], reference: Any) 
     assert rates[0] == pytest.approx(rates[1], abs=1e-9)
 
 
+def test_late_linear_is_constant_for_the_first_half() -> None:
+    rates = [factor(TrainConfig(schedule="late-linear"), step, 8) for step in range(9)]
+    assert rates == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+
+
 def test_warm_up_comes_before_the_course() -> None:
     settings = TrainConfig(schedule="cosine", warmup_steps=4)
     rates = [factor(settings, step, 12) for step in range(12)]

@@ -78,11 +78,14 @@ def _drawing(
     given_rows: int | None,
     **settings: Any,
 ) -> Drawing:
+    from genfast.models.adversarial import TranslationModel
     from genfast.training import BEST, CHECKPOINT, open_run
 
     moved = {} if data_dir is None else {"data_dir": data_dir}
     opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
-    if given_rows is not None:
+    if isinstance(opened.model, TranslationModel):
+        settings.update(given=opened.load_data().test, given_rows=given_rows or 0)
+    elif given_rows is not None:
         settings.update(given=opened.load_data().test, given_rows=given_rows)
     try:
         return kind(opened.model.to(processes.device), **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genfast.data.domains import DomainData, load_domains
 from genfast.data.errors import DataError
 from genfast.data.images import ImageData, quantise
 from genfast.data.options import ImageOptions
@@ -12,6 +13,7 @@ from genfast.data.splits import Split, hold_out, three_way
 __all__ = [
     "DATASETS",
     "DataError",
+    "DomainData",
     "ImageData",
     "ImageOptions",
     "PairedData",
@@ -19,6 +21,7 @@ __all__ = [
     "UnpairedData",
     "hold_out",
     "load",
+    "load_domains",
     "load_paired",
     "load_unpaired",
     "quantise",

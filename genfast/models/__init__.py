@@ -9,6 +9,8 @@ from genfast.models.adversarial import DCGAN as DCGAN
 from genfast.models.adversarial import GAN as GAN
 from genfast.models.adversarial import WGAN as WGAN
 from genfast.models.adversarial import ConditionalGAN as ConditionalGAN
+from genfast.models.adversarial import CycleGAN as CycleGAN
+from genfast.models.adversarial import Pix2Pix as Pix2Pix
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
 from genfast.models.autoregressive import PixelCNN as PixelCNN
 from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
@@ -19,10 +21,12 @@ from genfast.models.latent import Autoencoder as Autoencoder
 MODELS: dict[str, Any] = {
     "autoencoder": Autoencoder,
     "conditional-gan": ConditionalGAN,
+    "cyclegan": CycleGAN,
     "dcgan": DCGAN,
     "gan": GAN,
     "wgan": WGAN,
     "gated-pixelcnn": GatedPixelCNN,
+    "pix2pix": Pix2Pix,
     "pixel-rnn": PixelRNN,
     "pixelcnn": PixelCNN,
     "pixelcnn-pp": PixelCNNPP,

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from genfast.data import ImageData, load
+from genfast.data.domains import load_domains
+from genfast.models import MODELS
+from genfast.models.adversarial import TranslationModel
 from genfast.training.config import TrainConfig
 from genfast.training.distributed import Processes
 from genfast.training.settings import ConfigError
@@ -34,7 +37,20 @@ class Part:
 
 
 def load_data(config: TrainConfig) -> ImageData:
-    """The data set of a run. Raises `DataError`."""
+    """The data set of a run, of a translation model with both domains. Raises `DataError`."""
+    kind = MODELS[config.model]
+    if issubclass(kind, TranslationModel):
+        return load_domains(
+            config.data,
+            config.data_dir,
+            domains=config.domains or "folders",
+            paired=kind.PAIRED,
+            levels=config.levels,
+            image_size=config.image_size,
+            crop=config.crop,
+            colour=config.colour,
+            flip=config.flip,
+        )
     return load(
         config.data,
         config.data_dir,

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from genfast.data import DATASETS, ImageOptions
 from genfast.models import MODELS
+from genfast.models.adversarial import TranslationModel
 from genfast.training.optimisers import OPTIMISERS
 from genfast.training.settings import ConfigError, Setting, declare, model_settings, unknown
 
@@ -54,6 +55,11 @@ class TrainConfig:
     binarise: Literal["threshold", "fixed", "dynamic"] | None = _image_option("binarise")
     flip: bool = _image_option("flip")
     conditional: bool = _setting(False, "condition the model on the class labels")
+    domains: Literal["folders", "side-by-side", "edges", "negative"] | None = _setting(
+        None,
+        "two domains of a translation model: in folders A and B (the default) or side-by-side pictures, "
+        "or made of single images: edges (A has the outlines) or negative (B has the negatives)",
+    )
 
     seed: int = _setting(
         0,
@@ -97,9 +103,10 @@ class TrainConfig:
     eps: float | None = _setting(None, "what the optimiser adds to its denominator", at_least=0)
     clip_norm: float | None = _setting(None, "most norm of the gradient of all weights", above=0)
 
-    schedule: Literal["constant", "cosine", "linear", "exponential"] = _setting(
+    schedule: Literal["constant", "cosine", "linear", "late-linear", "exponential"] = _setting(
         "constant",
-        "course of the learning rate; cosine and linear reach 0 at the end of the last epoch",
+        "course of the learning rate; cosine, linear and late-linear (constant for the first half) "
+        "reach 0 at the end of the last epoch",
     )
     lr_decay: float = _setting(0.999995, "factor a step of the exponential schedule", above=0, at_most=1)
     warmup_steps: int = _setting(
@@ -156,6 +163,11 @@ class TrainConfig:
             if name not in own:
                 raise unknown(name, own, f"model.{name}: unknown setting of {self.model}")
             own[name].check(value, "model.")
+        if not issubclass(MODELS[self.model], TranslationModel):
+            if self.domains is not None:
+                raise ConfigError(f"domains: must be left out, {self.model} takes single images")
+        elif self.binarise is not None:
+            raise ConfigError(f"binarise: must be left out for {self.model}; see levels")
         complete = {name: setting.default for name, setting in own.items()} | self.model_settings
         object.__setattr__(self, "model_settings", complete)
         if (self.kl_weight != 1.0 or self.kl_warmup) and not _has_kl(MODELS[self.model]):
@@ -214,7 +226,7 @@ class TrainConfig:
         for name in run_settings():
             if name not in _RESUMABLE and getattr(after, name) != getattr(self, name):
                 raise _fixed(name, getattr(self, name), getattr(after, name))
-        if after.epochs != self.epochs and self.schedule in ("cosine", "linear"):
+        if after.epochs != self.epochs and self.schedule in ("cosine", "linear", "late-linear"):
             raise ConfigError(
                 f"epochs: the {self.schedule} schedule was laid out for {self.epochs}, "
                 f"got {after.epochs}"

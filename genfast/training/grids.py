@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from genfast.data import Split
+from genfast.models.adversarial import TranslationModel
 from genfast.training.evaluate import spread
-from genfast.training.images import image_grid
+from genfast.training.images import from_unit, image_grid, to_unit
 from genfast.training.model_images import shown_levels, to_model, to_shown
 
 
-def sample_grid(model: Any, count: int, seed: int) -> Any:
+def sample_grid(model: Any, count: int, seed: int, held_out: Split) -> Any:
     """`count` samples as a `PIL.Image`; of a conditional model the classes in turn, a column each.
 
-    The same seed gives the same draws, so the grids of a run show one and the same images improving.
+    Of a translation model, `count` images of `held_out`, each with its translation and its partner. The
+    same seed gives the same draws, so the grids of a run show one and the same images improving.
     """
+    if isinstance(model, TranslationModel):
+        return _translations(model, held_out.images[:count])
     classes, device = model.num_classes, next(model.parameters()).device
     given = {"labels": torch.arange(count, device=device) % classes} if classes else {}
     images = to_shown(model, model.sample(count, seed=seed, **given))
@@ -37,3 +42,15 @@ def reconstruction_grid(model: Any, split: Split, count: int) -> Any:
     ]
     shown = to_shown(model, torch.stack(rows, 1).flatten(0, 2))
     return image_grid(shown, shown_levels(model), columns)
+
+
+def _translations(model: TranslationModel, images: Tensor) -> Any:
+    """Rows of three pairs or so: input, translation, partner."""
+    device = next(model.parameters()).device
+    a, b = images[:, : model.input_channels], images[:, model.input_channels :]
+    made = model.sample(len(a), given=to_unit(a, model.levels).to(device)).cpu()
+    shown = [a, from_unit(made, model.levels), b]
+    channels = max(image.shape[1] for image in shown)
+    same = [image.to(torch.int64).expand(-1, channels, -1, -1) for image in shown]
+    columns = 3 * max(1, round((len(a) / 3) ** 0.5))
+    return image_grid(torch.stack(same, 1).flatten(0, 1), model.levels, columns)

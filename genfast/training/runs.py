@@ -74,7 +74,7 @@ def make_model(config: TrainConfig, data: ImageData) -> Any:
     """The model of a new run, its weights drawn by the seed.
 
     A model takes its settings and, of what the data say, the arguments that it has: image_shape,
-    levels, num_classes (0 in a run that is not conditional). Raises `ConfigError`.
+    levels, num_classes (0 in a run that is not conditional), input_channels. Raises `ConfigError`.
     """
     model_class: Any = MODELS[config.model]
     accepted = inspect.signature(model_class.__init__).parameters
@@ -86,6 +86,7 @@ def make_model(config: TrainConfig, data: ImageData) -> Any:
         "image_shape": data.image_shape,
         "levels": data.levels,
         "num_classes": data.num_classes if config.conditional else 0,
+        "input_channels": getattr(data, "input_channels", 0),
     }
     arguments = {name: value for name, value in from_data.items() if name in accepted}
     torch.manual_seed(config.seed)

@@ -62,7 +62,7 @@ def save_npz(path: str | Path, drawing: Drawing, numbers: range, batches: Batche
     There whole or not at all, and the same bytes for the same images. Raises `OSError`.
     """
     model = drawing.model
-    channels, height, width = model.image_shape
+    channels, height, width = getattr(model, "sample_shape", model.image_shape)
     with open_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with _member(archive, "images", np.uint8, (len(numbers), height, width, channels)) as member:
             for _, images in batches:

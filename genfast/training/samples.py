@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from genfast.data import Split
+from genfast.models.adversarial import TranslationModel
 from genfast.training.checkpoint import describe_model
 from genfast.training.distributed import Processes
+from genfast.training.images import to_unit
 from genfast.training.model_images import shown_levels, to_shown
 from genfast.training.turns import image_bar, in_turn
 
@@ -59,7 +61,10 @@ class Drawing:
         if self.label is not None and not 0 <= self.label < classes:
             wanted = f"0 to {classes - 1}" if classes else "left out, the model is not conditional"
             raise ValueError(f"label: must be {wanted}, got {self.label}")
-        if self.given is not None and not 0 < self.given_rows < height:
+        if isinstance(self.model, TranslationModel):
+            if self.given is None or self.given_rows:
+                raise ValueError("given_rows: must be left out, a translation is given whole images")
+        elif self.given is not None and not 0 < self.given_rows < height:
             raise ValueError(f"given_rows: must be 1 to {height - 1}, got {self.given_rows}")
 
     def labels(self, numbers: range) -> Tensor | None:
@@ -77,11 +82,16 @@ class Drawing:
         """The images with these numbers: levels (n,C,H,W), uint8, on the CPU."""
         device = next(self.model.parameters()).device
         labels, given, known = self.labels(numbers), None, None
-        if self.given is not None:
+        if isinstance(self.model, TranslationModel):
+            assert self.given is not None
+            chosen = self.given.images[self._given_index(numbers), : self.model.input_channels]
+            given = to_unit(chosen.to(device), self.model.levels)
+        elif self.given is not None:
             given = self.given.images[self._given_index(numbers)].to(device, torch.int64)
             known = torch.zeros(given.shape[2:], dtype=torch.bool, device=device)
             known[: self.given_rows] = True
         settings = {
+            "start": numbers.start,
             "temperature": self.temperature,
             "given": given,
             "mask": known,
@@ -90,7 +100,6 @@ class Drawing:
         images: Tensor = self.model.sample(
             len(numbers),
             seed=self.seed,
-            start=numbers.start,
             **({} if labels is None else {"labels": labels.to(device)}),
             **{name: settings[name] for name in settings.keys() & self._taken()},
         )
@@ -141,7 +150,10 @@ class Drawing:
 
     def _taken(self) -> set[str]:
         """The names of what `model.sample` takes."""
-        return set(inspect.signature(self.model.sample).parameters)
+        parameters = inspect.signature(self.model.sample).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return {"start", "labels", "temperature", "given", "mask", "method"}
+        return set(parameters)
 
     def _given_index(self, numbers: range) -> Tensor:
         assert self.given is not None

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def factor(config: TrainConfig, step: int, total_steps: int) -> float:
     """What the learning rate is multiplied by in step `step` (from 0) of `total_steps`.
 
-    After the warm-up, with t the part of the remaining steps that is done: 1 - t (linear),
+    After the warm-up, with t the part of the remaining steps that is done: 1 - t (linear), 2 - 2t from
+    the middle on (late-linear; Pix2Pix, CycleGAN),
     (1 + cos(pi t)) / 2 (cosine; Loshchilov and Hutter 2017), lr_decay^step (exponential; PixelCNN++
     has 0.999995).
 
@@ -31,6 +32,7 @@ def factor(config: TrainConfig, step: int, total_steps: int) -> float:
     course = {
         "constant": 1.0,
         "linear": 1.0 - done,
+        "late-linear": min(1.0, 2.0 - 2.0 * done),
         "cosine": (1.0 + math.cos(math.pi * done)) / 2,
         "exponential": config.lr_decay**step,
     }

@@ -294,7 +294,7 @@ class Trainer:
     def _draw_samples(self) -> None:
         model, count = self.evaluated, self.config.samples
         if hasattr(model, "sample"):
-            picture = sample_grid(model, count, self.config.seed)
+            picture = sample_grid(model, count, self.config.seed, self.data.validation)
         else:
             picture = reconstruction_grid(model, self.data.validation, count)
         save_png(self._samples_path(), picture)
