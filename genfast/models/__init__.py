@@ -17,12 +17,15 @@ from genfast.models.autoregressive import PixelCNNPP as PixelCNNPP
 from genfast.models.autoregressive import PixelRNN as PixelRNN
 from genfast.models.latent import VAE as VAE
 from genfast.models.latent import Autoencoder as Autoencoder
+from genfast.models.latent import ExemplarVAE as ExemplarVAE
+from genfast.models.latent import VampPriorVAE as VampPriorVAE
 
 MODELS: dict[str, Any] = {
     "autoencoder": Autoencoder,
     "conditional-gan": ConditionalGAN,
     "cyclegan": CycleGAN,
     "dcgan": DCGAN,
+    "exemplar-vae": ExemplarVAE,
     "gan": GAN,
     "wgan": WGAN,
     "gated-pixelcnn": GatedPixelCNN,
@@ -31,4 +34,5 @@ MODELS: dict[str, Any] = {
     "pixelcnn": PixelCNN,
     "pixelcnn-pp": PixelCNNPP,
     "vae": VAE,
+    "vamp-prior-vae": VampPriorVAE,
 }

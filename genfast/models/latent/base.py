@@ -166,7 +166,8 @@ class LatentVariableModel(nn.Module):
         Args:
             x: (N,C,H,W) in [0, 1].
         """
-        return self._elbo(x, self.encode(x), kl_weight)
+        log_p, z, posterior = self._reconstruct_draw(x, self.encode(x))
+        return log_p - kl_weight * self.kl(posterior, z)
 
     def loss(self, x: Tensor, labels: None = None, *, kl_weight: float = 1.0) -> Tensor:
         """The mean of -`elbo` over the images, 0-dim, nats."""
@@ -251,13 +252,14 @@ class LatentVariableModel(nn.Module):
         ends = self.encode_mean(x), self.encode_mean(y)
         return torch.stack([self.decode(torch.lerp(*ends, t / (steps - 1))) for t in range(steps)])
 
-    def _elbo(self, x: Tensor, posterior: Posterior, kl_weight: float) -> Tensor:
+    def _reconstruct_draw(self, x: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor, Posterior]:
+        """log p(x|z) at a draw z of the posterior, z, and the posterior, in fp32 at least."""
         self.likelihood.check(x)
         # Under autocast the networks are in 16 bits, what is summed over pixels is not.
         posterior = Posterior(*(_at_least_fp32(values) for values in posterior))
         z = posterior.sample()
         params = _at_least_fp32(self.decoder(z))
-        return self.likelihood.log_prob(params, x.to(params.dtype)) - kl_weight * self.kl(posterior, z)
+        return self.likelihood.log_prob(params, x.to(params.dtype)), z, posterior
 
     def _numbers(self, n: int, start: int) -> Tensor:
         device = next(self.parameters()).device
