@@ -23,17 +23,31 @@ from genfast.training.history import History
 SIZES: dict[str, dict[str, Any]] = {
     "autoencoder": {"hidden": 16, "latent_dim": 4},
     "vae": {"hidden": 16, "latent_dim": 4},
-}
+    "vamp-prior-vae": {"hidden": 16, "latent_dim": 4, "components": 20},
+    "exemplar-vae": {"hidden": 16, "latent_dim": 4, "neighbours": 3},
+    "exemplar-vae (sampled)": {
+        "hidden": 16, "latent_dim": 4, "neighbours": 0, "exemplars_per_step": 300,
+    },
+    "exemplar-vae (lists)": {
+        "hidden": 16, "latent_dim": 4, "neighbours": 3, "exemplars_per_step": 600, "index": "ivf",
+        "refresh_every": 7, "normaliser": "reference",
+    },
+}  # fmt: skip
 VARIATIONAL = [name for name in SIZES if name != "autoencoder"]
+#: Those with something of their own to share between processes; the others are slow to start, too.
+SHARED = ["vae", "exemplar-vae"]
 
 
 def config(model: str, **settings: Any) -> TrainConfig:
+    """Of a model; in brackets stands which of its variants it is."""
     usual: dict[str, Any] = {"kl_warmup": 2, "binarise": "dynamic"} if model in VARIATIONAL else {}
     common: dict[str, Any] = {
         "data": "digits", "batch_size": 120, "sample_every": 0, "epochs": 2, "seed": 3,
         "optimizer": "adam-norm-grad", "lr": 2e-3,
     }  # fmt: skip
-    return TrainConfig(**{**common, **usual, "model": model, "model_settings": SIZES[model], **settings})
+    return TrainConfig(
+        **{**common, **usual, "model": model.split(" ")[0], "model_settings": SIZES[model], **settings}
+    )
 
 
 @pytest.fixture(scope="module", params=list(SIZES))
@@ -89,16 +103,19 @@ def test_command_line(trained: Trainer, tmp_path: Path, capsys: Any) -> None:
     assert "--temperature: " in capsys.readouterr().err
 
 
-def test_two_processes_take_the_steps_of_one_with_two_parts(tmp_path: Path, trained: Trainer) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in SHARED else pytest.mark.slow) for n in SIZES if "lists" not in n],
+)
+def test_two_processes_take_the_steps_of_one_with_two_parts(tmp_path: Path, name: str) -> None:
     """Noise is drawn part by part, so that the parts have to be the same ones."""
-    name = trained.config.model
     one = Trainer.start(config(name, accumulate=2, max_steps=12), tmp_path / "one", quiet=True)
     assert one.run()
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in SIZES[name].items()]
     if name in VARIATIONAL:
         flags += ["--kl-warmup", "2", "--binarise", "dynamic"]
     run_ranks(2, [
-        "train", name, *flags, "--batch-size", "120", "--sample-every", "0", "--seed", "3",
+        "train", name.split(" ")[0], *flags, "--batch-size", "120", "--sample-every", "0", "--seed", "3",
         "--optimizer", "adam-norm-grad", "--lr", "2e-3", "--max-steps", "12", "--epochs", "2",
         "--out", str(tmp_path / "two"),
     ])  # fmt: skip
@@ -142,7 +159,7 @@ def test_every_model_with_a_code_is_tested_here() -> None:
     latent = {
         name for name, kind in MODELS.items() if kind.__module__.startswith("genfast.models.latent")
     }
-    assert latent == set(SIZES)
+    assert latent == {name.split(" ")[0] for name in SIZES}
 
 
 def test_adam_norm_grad_by_hand() -> None:
