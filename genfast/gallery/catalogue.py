@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genfast.gallery import autoregressive
+from genfast.gallery import autoregressive, closed_forms
 from genfast.gallery.exhibit import Exhibit
 
 EXHIBITS: tuple[Exhibit, ...] = (
@@ -11,4 +11,5 @@ EXHIBITS: tuple[Exhibit, ...] = (
     autoregressive.PIXELCNN,
     autoregressive.GATED_PIXELCNN,
     autoregressive.PIXELCNN_PP,
+    closed_forms.DIVERGENCES,
 )
