@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
+from genfast.gallery.digits import train
 from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
 from genfast.models import MODELS
-from genfast.training.config import TrainConfig
 from genfast.training.evaluate import evaluate, independent_pixels
 from genfast.training.images import image_grid, save_png
-from genfast.training.trainer import Trainer
 
 _COLUMNS = 10
 _ROWS = 4
@@ -36,22 +35,11 @@ class _Autoregressive:
 
     def __call__(self, folder: Path) -> Finding:
         total = self._total_probability()
-        trainer = Trainer.start(
-            TrainConfig(
-                data="digits",
-                model=self.model,
-                model_settings=dict(self.settings),
-                epochs=60,
-                max_minutes=self.minutes,
-                batch_size=32,
-                lr=2e-3,
-                sample_every=0,
-            ),
-            folder / "run",
-            overwrite=True,
-            quiet=True,
-        )
-        trainer.run()
+        settings = {
+            "model": {"name": self.model, **self.settings},
+            **{"epochs": 60, "max_minutes": self.minutes, "batch_size": 32, "lr": 2e-3},
+        }
+        trainer = train(folder, settings)
         model, data = trainer.evaluated.eval(), trainer.data
         test = evaluate(model, data.test).bits_per_dim
         plain = independent_pixels(data.train, data.test, data.levels).bits_per_dim

@@ -1,4 +1,4 @@
-"""Exhibits of what has an exact answer: distances of distributions, and the game that goes in circles."""
+"""Exhibits of what has an exact answer: distances of distributions, a game that goes in circles."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def _divergences(folder: Path) -> Finding:
     return Finding(
         figure=f"(3,2,1,4) to (1,2,4,3): {shovels:g} shovels of earth; value of the game at equal "
         f"densities {equal:.6f}",
-        check="5 shovels, -2 log 2 = -1.386294 within 1e-12; parallel lines are log 2 apart in JS at any "
-        "distance, and exactly their distance apart in W1",
+        check="5 shovels, -2 log 2 = -1.386294 within 1e-12; parallel lines are log 2 apart in JS at "
+        "any distance, and exactly their distance apart in W1",
         passed=held,
-        caption="Left: where supports do not meet, JS says nothing about the distance. Right: real digits, "
-        "class by class.",
+        caption="Left: where supports do not meet, JS says nothing about the distance. Right: real "
+        "digits, class by class.",
     )
 
 
