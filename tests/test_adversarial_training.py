@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gan": {"hidden": 8, "latent_dim": 4},
     "dcgan": {"width": 4, "latent_dim": 4},
     "conditional-gan": {"width": 8, "latent_dim": 4},
+    "adversarial-autoencoder": {"width": 8, "latent_dim": 3, "encoder": "gaussian"},
     "pix2pix": {"width": 4, "patch_layers": 1},
     "cyclegan": {"width": 4, "patch_layers": 1, "blocks": 1, "pool": 200},
     "wgan": {"width": 4, "latent_dim": 4, "constraint": "penalty", "discriminator_steps": 2},

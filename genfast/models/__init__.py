@@ -8,8 +8,10 @@ from typing import Any
 from genfast.models.adversarial import DCGAN as DCGAN
 from genfast.models.adversarial import GAN as GAN
 from genfast.models.adversarial import WGAN as WGAN
+from genfast.models.adversarial import AdversarialAutoencoder as AdversarialAutoencoder
 from genfast.models.adversarial import ConditionalGAN as ConditionalGAN
 from genfast.models.adversarial import CycleGAN as CycleGAN
+from genfast.models.adversarial import LatentDirections as LatentDirections
 from genfast.models.adversarial import Pix2Pix as Pix2Pix
 from genfast.models.autoregressive import GatedPixelCNN as GatedPixelCNN
 from genfast.models.autoregressive import PixelCNN as PixelCNN
@@ -21,6 +23,7 @@ from genfast.models.latent import ExemplarVAE as ExemplarVAE
 from genfast.models.latent import VampPriorVAE as VampPriorVAE
 
 MODELS: dict[str, Any] = {
+    "adversarial-autoencoder": AdversarialAutoencoder,
     "autoencoder": Autoencoder,
     "conditional-gan": ConditionalGAN,
     "cyclegan": CycleGAN,

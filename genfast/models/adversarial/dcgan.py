@@ -63,13 +63,14 @@ class ConvGenerator(nn.Module):
         return images
 
 
-class ConvDiscriminator(nn.Module):
-    """Images (N, C, H, W) -> logits (N,): the generator's mirror, with leaky ReLUs of slope 0.2.
+class ConvEncoder(nn.Module):
+    """Images (N, C, H, W) -> (N, outputs): the generator's mirror, with leaky ReLUs of slope 0.2.
 
-    The first convolution has no normalisation. No sigmoid at the end: the losses take logits.
+    The first convolution has no normalisation.
 
     Args:
         image_shape: (C, H, W); height and width even at least once.
+        outputs: numbers for each image.
         width: channels of the first map.
         normalisation: makes the layer after each convolution but the first, from its channels.
     """
@@ -77,6 +78,7 @@ class ConvDiscriminator(nn.Module):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
+        outputs: int,
         width: int,
         normalisation: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
@@ -89,12 +91,31 @@ class ConvDiscriminator(nn.Module):
             if layers[1:]:
                 layers.append(normalisation(after))
             layers.append(nn.LeakyReLU(0.2))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(maps[-1], 1, last, bias=False))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(maps[-1], outputs, last, bias=False))
         self.apply(normal_initialisation)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.layers(x)
-        return logits.flatten()
+        outputs: Tensor = self.layers(x)
+        return outputs.flatten(1)
+
+
+class ConvDiscriminator(ConvEncoder):
+    """Images (N, C, H, W) -> logits (N,). No sigmoid at the end: the losses take logits.
+
+    Args:
+        image_shape, width, normalisation: as of `ConvEncoder`.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        width: int,
+        normalisation: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__(image_shape, 1, width, normalisation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze(1)
 
 
 class DCGAN(NoiseGAN):

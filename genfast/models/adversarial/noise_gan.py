@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genfast.models.adversarial import losses
 from genfast.models.adversarial.base import AdversarialModel
+from genfast.models.adversarial.noise import Prior as Prior
+from genfast.models.adversarial.noise import numbered_noise
 from genfast.models.checks import check_labels
-from genfast.sampling import uniforms
-
-Prior = Literal["normal", "uniform"]
 
 
 class NoiseGAN(AdversarialModel):
@@ -72,16 +71,8 @@ class NoiseGAN(AdversarialModel):
 
     def latents(self, n: int, *, seed: int = 0, start: int = 0) -> Tensor:
         """z (n, latent_dim) for sampling: z of an image depends on the seed and its number alone."""
-        device, dtype = self._place()
-        draws = uniforms(
-            seed,
-            torch.arange(start, start + n, device=device),
-            0,
-            self.latent_dim,
-            dtype=torch.float64,
-        )
-        z = torch.special.ndtri(draws) if self.prior == "normal" else draws * 2 - 1
-        return z.to(dtype)
+        like = next(self.generator.parameters())
+        return numbered_noise(n, self.latent_dim, self.prior, seed=seed, start=start, like=like)
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from z (N, latent_dim); with gradients."""
