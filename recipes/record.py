@@ -3,7 +3,7 @@
     genfast train --config recipes/NAME.toml --data-dir FOLDER --out runs/NAME ...
     python recipes/record.py runs/NAME --name NAME --command "genfast train ..."
 
-writes recipes/results/NAME/{result.json, metrics.csv, curve.png, samples.png, completions.png}, and
+writes recipes/results/NAME/{result.json, metrics.csv, curve.png, samples.png, ...}, and
 docs/recipes.md anew from all of recipes/results/. `--page` only does the latter, `--check` only says
 whether the page is current.
 """
@@ -22,16 +22,34 @@ import torch
 
 from genfast.benchmarks.environment import environment
 from genfast.data import ImageData
-from genfast.training import evaluate, independent_pixels, open_run
+from genfast.training import Processes, evaluate, independent_pixels, open_run
+from genfast.training.augmentation import ClassifierConfig, compare_augmentation
+from genfast.training.codes import knn_errors, mean_codes
 from genfast.training.curves import save_curve
+from genfast.training.evaluate import spread
 from genfast.training.files import write_atomically, write_json
 from genfast.training.history import History
 from genfast.training.images import image_grid, save_png
+from genfast.training.importance_score import ImportanceScore
+from genfast.training.latent_pictures import draw_pictures
+from genfast.training.model_images import validation_score
 from genfast.training.samples import Drawing
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 COMPLETED = 8  # test images, a column each
+# Of models whose likelihood is estimated: the published number of samples, for so many test images.
+IMPORTANCE_SAMPLES, IMPORTANCE_IMAGES = 5000, 1000
+CLASSIFIER = ClassifierConfig(epochs=5, hidden=1024)  # published: 100 epochs
+
+#: What a picture beyond curve and samples shows.
+PICTURES = {
+    "completions": "Test images, the upper half that the model is given, three ways in which it goes on",
+    "reconstructions": "Test images, each above its reconstruction",
+    "neighbours": "Test images, and the seven training images whose codes are nearest",
+    "interpolations": "From one test image to another on the line between their codes",
+    "latent-map": "Codes of the test images on their two principal axes",
+}
 
 
 def record(run_dir: Path, name: str, command: str, data_dir: str | None) -> None:
@@ -40,8 +58,8 @@ def record(run_dir: Path, name: str, command: str, data_dir: str | None) -> None
     data, model = run.load_data(), run.model
     history = History.from_tensors(run.checkpoint.part("history"))
     steps_per_epoch = -(-len(data.train) // run.config.batch_size)
-    test = evaluate(model, data.test, labels=run.config.conditional)
-    plain = independent_pixels(data.train, data.test, data.levels)
+    test = evaluate(model, data.test, labels=run.config.conditional, score=validation_score(model))
+    plain = independent_pixels(data.train, data.test, data.levels, unit=model.unit)
     rows = history.rows(run.config.log_every, len(data.train), steps_per_epoch)
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,14 +80,51 @@ def record(run_dir: Path, name: str, command: str, data_dir: str | None) -> None
         "test": {**asdict(test), "nats": test.nats, "interval": test.interval},
         "independent_pixels": {**asdict(plain), "nats": plain.nats},
     }
+    if hasattr(model, "importance_estimate"):
+        result["importance"] = importance(model, data)
+        if data.test.labels is not None:
+            result["knn_errors"] = neighbours(model, data)
+    if hasattr(model, "generate") and data.train.labels is not None:
+        result["augmentation"] = compare_augmentation(model, data, CLASSIFIER)
     write_json(folder / "result.json", result)
 
 
+def importance(model: Any, data: ImageData) -> dict[str, Any]:
+    """The estimate of the log-likelihood from IMPORTANCE_SAMPLES, of IMPORTANCE_IMAGES test images."""
+    score = ImportanceScore(model, IMPORTANCE_SAMPLES)
+    split = spread(data.test, IMPORTANCE_IMAGES)
+    estimate = evaluate(model, split, score=score)
+    return {
+        **asdict(estimate),
+        "nats": estimate.nats,
+        "interval": estimate.interval,
+        "samples": IMPORTANCE_SAMPLES,
+        "sampling_error": score.standard_error(Processes.alone("cpu")),
+        "elbo": evaluate(model, split, score=validation_score(model)).nats,
+    }
+
+
+def neighbours(model: Any, data: ImageData) -> dict[int, float]:
+    """Errors of the k nearest training and validation images in latent space, on the test images."""
+    known = [mean_codes(model, split) for split in (data.train, data.validation)]
+    labels = [split.labels for split in (data.train, data.validation) if split.labels is not None]
+    asked, truth = mean_codes(model, data.test), data.test.labels
+    assert truth is not None
+    return knn_errors(torch.cat(known), torch.cat(labels), asked, truth)
+
+
 def draw(model: Any, data: ImageData, folder: Path, seed: int) -> None:
-    """samples.png: 64 images; completions.png: test images, their upper halves, three completions."""
+    """samples.png: 64 images.
+
+    Of an autoregressive model also completions.png: test images, their upper halves, three completions;
+    of one with a latent code reconstructions.png, neighbours.png, interpolations.png and latent-map.png.
+    """
     half = model.image_shape[1] // 2
-    images = Drawing(model, seed=seed).images(range(64))
-    save_png(folder / "samples.png", image_grid(images, model.levels, 8))
+    drawing = Drawing(model, seed=seed)
+    save_png(folder / "samples.png", image_grid(drawing.images(range(64)), drawing.levels, 8))
+    if hasattr(model, "reconstruct"):
+        draw_pictures(folder, model, data, mean_codes(model, data.train), mean_codes(model, data.test))
+        return
     if half < 1:
         return
     given = data.test.images[:COMPLETED]
@@ -103,15 +158,45 @@ def page() -> str:
             f"| parameters | {result['parameters']:,} |\n"
             f"| training | {result['training_minutes']:.1f} minutes, {result['steps']:,} steps, "
             f"{result['epochs']:.2f} epochs |\n"
-            f"| test, {test['count']:,} images | {test['mean']:.4f} {test['unit']} "
+            f"| test, {test['count']:,} images{', ELBO' if 'importance' in result else ''} | "
+            f"{test['mean']:.4f} {test['unit']} "
             f"(95 % interval {low:.4f} to {high:.4f}), {test['nats']:.2f} nats an image |\n"
+            f"{_of_latent_models(result)}"
             f"| independent pixels | {plain['mean']:.4f} {plain['unit']}, {plain['nats']:.2f} nats |\n\n"
             f"![training and validation loss]({where}/curve.png)\n\n"
             f"![64 samples, not selected]({where}/samples.png)\n\n"
-            f"Test images, the upper half that the model is given, three ways in which it goes on:\n\n"
-            f"![completions]({where}/completions.png)\n"
+            + "\n".join(
+                f"{text}:\n\n![{picture}]({where}/{picture}.png)\n"
+                for picture, text in PICTURES.items()
+                if (file.parent / f"{picture}.png").exists()
+            )
         )
     return "\n".join(parts)
+
+
+def _of_latent_models(result: dict[str, Any]) -> str:
+    """Rows of the importance-sampled likelihood and of nearest neighbours; empty for other models."""
+    rows = ""
+    if "importance" in result:
+        found = result["importance"]
+        low, high = found["interval"]
+        rows += (
+            f"| importance-sampled, {found['samples']:,} samples, {found['count']:,} test images | "
+            f"{found['nats']:.2f} nats an image (95 % interval {low:.2f} to {high:.2f}; standard error of "
+            f"one estimate {found['sampling_error']:.2f}); their ELBO {found['elbo']:.2f} |\n"
+        )
+    if "knn_errors" in result:
+        errors = ", ".join(f"{100 * error:.2f} (k={k})" for k, error in result["knn_errors"].items())
+        rows += f"| error of nearest neighbours in latent space, % | {errors} |\n"
+    if "augmentation" in result:
+        found = result["augmentation"]
+        settings = found["settings"]
+        rows += (
+            f"| classifier, {settings['hidden']} x 2 units, {settings['epochs']} epochs | "
+            f"{100 * found['error']:.2f} % wrong, with generated images "
+            f"{100 * found['error_augmented']:.2f} % |\n"
+        )
+    return rows
 
 
 def main() -> int:

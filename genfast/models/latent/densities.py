@@ -17,8 +17,3 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
 def gaussian_log_prob(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     """log N(z; mean, diag exp(log_var)); only the squared distance is divided by the variance."""
     return -0.5 * ((z - mean).square() * (-log_var).exp() + log_var + _LOG_TWO_PI).sum(-1)
-
-
-def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, diag exp(log_var)) || N(0, I)), summed over dimensions, with its -1."""
-    return 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum(-1)

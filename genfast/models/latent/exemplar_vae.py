@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genfast.models.latent import draws
 from genfast.models.latent.base import NETWORK_SETTINGS, LatentVariableModel
-from genfast.reference.gaussian_mixture import gaussian_mixture_log_prob
+from genfast.ops import gaussian_mixture_log_prob
 
 #: Images encoded at a time, where all exemplars are.
 ENCODED_AT_ONCE = 10_000

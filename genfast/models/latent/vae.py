@@ -9,7 +9,8 @@ from torch import Tensor
 
 from genfast.models.latent import draws
 from genfast.models.latent.base import LatentVariableModel, Posterior
-from genfast.models.latent.densities import kl_to_standard_normal, standard_normal_log_prob
+from genfast.models.latent.densities import standard_normal_log_prob
+from genfast.ops import gaussian_kl
 
 
 class VAE(LatentVariableModel):
@@ -33,4 +34,4 @@ class VAE(LatentVariableModel):
         return draws.code_noise(seed, self._numbers(n, start), self.latent_dim, dtype)
 
     def kl(self, posterior: Posterior, z: Tensor) -> Tensor:
-        return kl_to_standard_normal(posterior.mean, posterior.log_var)
+        return gaussian_kl(posterior.mean, posterior.log_var)

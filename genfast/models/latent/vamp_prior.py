@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genfast.models.latent import draws
 from genfast.models.latent.base import NETWORK_SETTINGS, LatentVariableModel, Posterior
-from genfast.reference.gaussian_mixture import gaussian_mixture_log_prob
+from genfast.ops import gaussian_mixture_log_prob
 
 
 class VampPriorVAE(LatentVariableModel):
