@@ -182,8 +182,8 @@ def _of_latent_models(result: dict[str, Any]) -> str:
         low, high = found["interval"]
         rows += (
             f"| importance-sampled, {found['samples']:,} samples, {found['count']:,} test images | "
-            f"{found['nats']:.2f} nats an image (95 % interval {low:.2f} to {high:.2f}; standard error of "
-            f"one estimate {found['sampling_error']:.2f}); their ELBO {found['elbo']:.2f} |\n"
+            f"{found['nats']:.2f} nats an image (95 % interval {low:.2f} to {high:.2f}; standard error "
+            f"of one estimate {found['sampling_error']:.2f}); their ELBO {found['elbo']:.2f} |\n"
         )
     if "knn_errors" in result:
         errors = ", ".join(f"{100 * error:.2f} (k={k})" for k, error in result["knn_errors"].items())

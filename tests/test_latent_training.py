@@ -34,8 +34,8 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 VARIATIONAL = [name for name in SIZES if name != "autoencoder"]
-#: Those with something of their own to share between processes; the others are slow to start, too.
-SHARED = ["vae", "exemplar-vae"]
+#: The one with something of its own to share between processes.
+SHARED = ["exemplar-vae"]
 
 
 def config(model: str, **settings: Any) -> TrainConfig:
