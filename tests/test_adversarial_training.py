@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -218,5 +219,15 @@ def test_a_model_trains_and_samples_from_the_command_line(
     capsys.readouterr()
     assert cli.main(["sample", str(run), "--temperature", "0.5", f"--out={first}"]) == 2
     assert "--temperature: must be left out" in capsys.readouterr().err
-    assert cli.main(["eval", str(run)]) == 2
+    assert cli.main(["eval", str(run), "--max-images=40", f"--json={tmp_path / 'figures.json'}"]) == 0
+    shown = capsys.readouterr().out
+    figures = json.loads((tmp_path / "figures.json").read_text())["results"]
+    assert all(name in shown for name in figures)
+    assert all(map(math.isfinite, figures.values()))
+    if name in DOMAINS:
+        assert figures["that of the input"] > 0
+    else:
+        assert figures["Frechet distance"] > 2 * figures["Frechet distance of training images"]
+        assert ("class asked for is class made" in figures) == (name in CONDITIONAL)
+    assert cli.main(["eval", str(run), "--importance-samples=2"]) == 2
     assert "has no likelihood" in capsys.readouterr().err

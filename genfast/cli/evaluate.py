@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genfast.data import ImageData, Split
     from genfast.training import Evaluation
 
 
@@ -19,13 +20,18 @@ def run(
     device: str,
     best: bool,
     importance_samples: int | None,
+    inception: Path | None,
     json: Path | None,
 ) -> int:
+    from functools import partial
+
+    from genfast.models.adversarial import AdversarialModel
     from genfast.training import BEST, CHECKPOINT, open_run
     from genfast.training.distributed import Processes
     from genfast.training.evaluate import spread
     from genfast.training.figures import measure
     from genfast.training.files import write_json
+    from genfast.training.sample_figures import measure_samples
 
     for flag, value in (("--batch-size", batch_size), ("--max-images", max_images)):
         if value is not None and value < 1:
@@ -33,10 +39,20 @@ def run(
     with Processes.from_environment(device) as processes:
         moved = {} if data_dir is None else {"data_dir": data_dir}
         opened = open_run(run, file=BEST if best else CHECKPOINT, **moved)
-        if not (hasattr(opened.model, "log_prob") or hasattr(opened.model, "validation_score")):
-            raise ValueError(f"{run}: {opened.config.model} has no likelihood that could be measured")
         data, model = opened.load_data(), opened.model.to(processes.device)
         images = spread(getattr(data, split), max_images)
+        if isinstance(model, AdversarialModel):
+            if importance_samples is not None:
+                raise ValueError(f"--importance-samples: {opened.config.model} has no likelihood")
+            measured = partial(
+                measure_samples, model, data, images, inception=inception, batch_size=batch_size
+            )
+            samples = processes.on_main(measured)
+            return _print_samples(run, data, split, images, samples, json) if processes.is_main else 0
+        if inception is not None:
+            raise ValueError(
+                f"--inception: is for adversarial models, {opened.config.model} is measured"
+            )
         figures = measure(
             model,
             data,
@@ -62,6 +78,23 @@ def run(
         if importance_samples is not None:
             described["importance_samples"] = importance_samples
         write_json(json, {**described, "results": figures.to_dict()})
+    return 0
+
+
+def _print_samples(
+    run: Path, data: ImageData, split: str, images: Split, figures: dict[str, float], json: Path | None
+) -> int:
+    """The figures of an adversarial model."""
+    from genfast.training.files import write_json
+
+    print(f"{data.name}, {split}, {len(images)} images")
+    for name, figure in figures.items():
+        print(f"{name:36}{figure:11.4f}")
+    if "recall" in figures:
+        print("of features, k = 3; these are not the FID, precision and recall of the papers")
+    if json is not None:
+        described = {"run": str(run), "data": data.name, "split": split, "count": len(images)}
+        write_json(json, {**described, "results": figures})
     return 0
 
 
@@ -93,4 +126,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")
     parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
+    parser.add_argument(
+        "--inception",
+        type=Path,
+        metavar="FILE",
+        help="of an adversarial model: take features from torchvision's inception_v3 with these weights",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
