@@ -13,6 +13,7 @@ import torch
 from genfast.benchmarks import (
     bench_autoregressive,
     bench_gated,
+    bench_gaussian_mixture,
     bench_logistic_mixture,
     bench_lstm_scan,
     bench_masked_conv,
@@ -41,6 +42,7 @@ from genfast.benchmarks.timing import steady_allocator
 OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_gated.OPS,
     **bench_masked_conv.OPS,
+    **bench_gaussian_mixture.OPS,
     **bench_logistic_mixture.OPS,
     **bench_lstm_scan.OPS,
     **bench_autoregressive.OPS,

@@ -60,6 +60,12 @@ def gaussian_mixture_log_prob_bwd(
     allocate: Callable[[int], int],
     threads: int,
 ) -> None: ...
+def gaussian_mixture_densities_cuda(
+    shape: tuple[int, bool, int, int, int, int], addresses: Sequence[int], device: int, stream: int
+) -> None: ...
+def gaussian_mixture_posteriors_cuda(
+    shape: tuple[int, bool, int, int, int, int], addresses: Sequence[int], device: int, stream: int
+) -> None: ...
 def logistic_mixture_log_prob_fwd(
     options: tuple[int, int, int, int, bool],
     shape: Sequence[int],

@@ -6,6 +6,10 @@
 #include "common/parallel.h"
 #include "gaussian_mixture/gaussian_kl.h"
 #include "gaussian_mixture/gaussian_mixture.h"
+#include "gaussian_mixture/mixture_products.h"
+#ifdef GENFAST_WITH_CUDA
+#include "common/cuda_device.h"
+#endif
 
 namespace genfast {
 namespace {
@@ -149,6 +153,39 @@ void bwd(const Options& options, const Inputs& inputs, uintptr_t evidence, const
       [&] { GENFAST_CALL_CPU(gaussian_mixture_bwd_cpu, p); });
 }
 
+#ifdef GENFAST_WITH_CUDA
+// arithmetic, by_query, queries, components, features, splits
+using Products = std::tuple<int, bool, int64_t, int64_t, int64_t, int64_t>;
+
+// x, y, c, query_ids, component_ids, top, scale, least, partial, partial_mass: addresses, 0 for none.
+void on_cuda(void (*kernel)(const MixtureProducts&, cudaStream_t), const Products& shape,
+             const std::vector<uintptr_t>& addresses, int device, uintptr_t stream) {
+  MixtureProducts p = {};
+  int arithmetic;
+  std::tie(arithmetic, p.by_query, p.queries, p.components, p.features, p.splits) = shape;
+  p.arithmetic = static_cast<MixtureArithmetic>(arithmetic);
+  const auto read = [&](size_t i) { return reinterpret_cast<const void*>(addresses.at(i)); };
+  p.x = read(0), p.y = read(1), p.c = read(2);
+  p.query_ids = static_cast<const int64_t*>(read(3));
+  p.component_ids = static_cast<const int64_t*>(read(4));
+  p.top = read(5), p.scale = read(6), p.least = read(7);
+  p.partial = reinterpret_cast<void*>(addresses.at(8));
+  p.partial_mass = reinterpret_cast<void*>(addresses.at(9));
+  py::gil_scoped_release release;
+  const CudaDevice current(device);
+  kernel(p, reinterpret_cast<cudaStream_t>(stream));
+}
+
+void densities_cuda(const Products& shape, const std::vector<uintptr_t>& addresses, int device,
+                    uintptr_t stream) {
+  on_cuda(&gaussian_mixture_densities_cuda, shape, addresses, device, stream);
+}
+void posteriors_cuda(const Products& shape, const std::vector<uintptr_t>& addresses, int device,
+                     uintptr_t stream) {
+  on_cuda(&gaussian_mixture_posteriors_cuda, shape, addresses, device, stream);
+}
+#endif
+
 }  // namespace
 
 void bind_gaussian_mixture(py::module_& m) {
@@ -156,6 +193,10 @@ void bind_gaussian_mixture(py::module_& m) {
   m.def("gaussian_kl_bwd", &kl_bwd);
   m.def("gaussian_mixture_log_prob_fwd", &fwd);
   m.def("gaussian_mixture_log_prob_bwd", &bwd);
+#ifdef GENFAST_WITH_CUDA
+  m.def("gaussian_mixture_densities_cuda", &densities_cuda);
+  m.def("gaussian_mixture_posteriors_cuda", &posteriors_cuda);
+#endif
 }
 
 }  // namespace genfast

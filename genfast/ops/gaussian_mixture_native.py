@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genfast import _C
 from genfast.ops import _native
+from genfast.ops import gaussian_mixture_cuda as on_cuda
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -132,13 +133,16 @@ _INPUTS = (
     "Tensor? component_ids, bool tf32"
 )
 log_prob_op = _native.define(
-    f"gaussian_mixture_log_prob({_INPUTS}) -> (Tensor, Tensor)", cpu=_cpu, cuda=None, fake=_fake
+    f"gaussian_mixture_log_prob({_INPUTS}) -> (Tensor, Tensor)",
+    cpu=_cpu,
+    cuda=on_cuda.log_prob,
+    fake=_fake,
 )
 gradient_op = _native.define(
     f"gaussian_mixture_log_prob_bwd(Tensor grad, Tensor evidence, {_INPUTS}, bool[] wanted) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
     cpu=_gradient_cpu,
-    cuda=None,
+    cuda=on_cuda.gradient,
     fake=_gradient_fake,
 )
 

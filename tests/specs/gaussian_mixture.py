@@ -236,7 +236,7 @@ MIXTURE = OpSpec(
         "query_ids": random_ids,
         "component_ids": random_component_ids,
     },
-    devices=("cpu",),
+    devices=("cpu", "cuda"),
 )  # fmt: skip
 
 SPECS = (KL, MIXTURE)
