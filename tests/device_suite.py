@@ -30,6 +30,11 @@ from torch import Tensor
 every_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=short)
 
 
+def poison_like(t: Tensor) -> Tensor:
+    """NaN, or -1 where integers have none."""
+    return torch.full_like(t, torch.nan if t.is_floating_point() else -1)
+
+
 class OpsOnDevice:
     place: ClassVar[Place]
     calls: ClassVar[list[Call]]
@@ -109,13 +114,10 @@ class OpsOnDevice:
 
     @every_dtype
     def test_views(self, call: Call, dtype: torch.dtype) -> None:
-        """Every second element of a buffer that is NaN between, and an expanded gradient."""
+        """Every second element of a buffer that is poison between, and an expanded gradient."""
         case = call.spec.cases[0]
         tensors = call.spec.tensors(case, dtype, self.place.device)
-        views = [
-            None if t is None else torch.stack([t, torch.full_like(t, torch.nan)], -1)[..., 0]
-            for t in tensors
-        ]
+        views = [None if t is None else torch.stack([t, poison_like(t)], -1)[..., 0] for t in tensors]
         wanted = call.spec.differentiable(case)
         one = torch.ones((), dtype=dtype, device=self.place.device)
 

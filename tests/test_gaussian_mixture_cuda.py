@@ -74,7 +74,7 @@ def test_tf32_is_the_density_of_points_that_moved_a_little(offset: float) -> Non
 def test_few_queries_share_the_columns_among_blocks(emulated: ModuleType) -> None:
     """Many splits, of which some skip every tile; the same bits under every schedule."""
     means = 0.5 * normal(1500, 24)
-    z, log_var = means[:3] + 0.05 * normal(3, 24, seed=1), torch.full((24,), 2 * math.log(0.05))
+    z, log_var = means[:3] + 0.1 * normal(3, 24, seed=1), torch.full((24,), 2 * math.log(0.1))
     tensors = [z.float(), means.float(), log_var]
     runs = []
     for schedule in SCHEDULES:
@@ -82,11 +82,9 @@ def test_few_queries_share_the_columns_among_blocks(emulated: ModuleType) -> Non
         runs.append(results(*tensors))
     for other in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(other, runs[0], strict=True))
-    for got, torchs, true in zip(
-        runs[0], plain(*tensors), plain(*(t.double() for t in tensors)), strict=True
-    ):
-        rounding = torch.finfo(torch.float32).eps * (1 + largest(true))
-        assert largest(got - true) <= rounding + 2 * largest(torchs - true)
+    # Scores are sums of terms up to |z - centre|^2 / (2 variance), 400 here, of which 22 bits are kept.
+    for got, true in zip(runs[0], plain(*(t.double() for t in tensors)), strict=True):
+        assert largest(got - true) <= 400 * 2**-22 * (1 + largest(true))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

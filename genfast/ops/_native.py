@@ -34,7 +34,7 @@ CUDA_KERNELS: dict[str, Callable[..., Any]] = {}
 def define(
     schema: str,
     *,
-    cuda: Callable[..., Any] | None,
+    cuda: Callable[..., Any],
     cpu: Callable[..., Any] | None = None,
     fake: Callable[..., Any],
 ) -> torch._ops.OpOverload:
@@ -42,8 +42,7 @@ def define(
 
     Args:
         schema: e.g. "twice(Tensor x) -> Tensor".
-        cuda: the kernel for CUDA tensors, if there is one; calls raise where there is none, and in a
-            build without CUDA code.
+        cuda: the kernel for CUDA tensors; in a build without CUDA code, calls raise instead.
         cpu: the kernel for CPU tensors, if there is one.
         fake: the same signature; returns empty tensors of the right shape, dtype and strides.
     """
@@ -51,21 +50,14 @@ def define(
     _LIBRARY.define(schema)
     if cpu is not None:
         _LIBRARY.impl(name, cpu, "CPU")
-    if cuda is not None:
-        CUDA_KERNELS[name] = cuda
-    usable = cuda is not None and CUDA_ARCHITECTURES
-    _LIBRARY.impl(name, cuda if usable else _without_cuda(name, cuda is not None), "CUDA")
+    CUDA_KERNELS[name] = cuda
+    _LIBRARY.impl(name, cuda if CUDA_ARCHITECTURES else _without_cuda(name), "CUDA")
     torch.library.register_fake(f"genfast::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.genfast, name).default  # type: ignore[no-any-return]
 
 
-def _without_cuda(name: str, written: bool = True) -> Callable[..., Any]:
+def _without_cuda(name: str) -> Callable[..., Any]:
     def refuse(*args: Any) -> Any:
-        if not written:
-            raise RuntimeError(
-                f"{name}: the tensors are on a GPU, for which genfast has no kernel of this op; move "
-                f"them to the CPU, or use genfast.reference"
-            )
         raise RuntimeError(
             f"{name}: the tensors are on a GPU, but this build of genfast has no CUDA code; "
             f"rebuild it with GENFAST_CUDA=on (needs nvcc), or move the tensors to the CPU"

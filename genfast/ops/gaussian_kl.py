@@ -1,4 +1,4 @@
-"""gaussian_kl: the divergence of diagonal Gaussians, in one pass over memory."""
+"""gaussian_kl: the divergence of diagonal Gaussians, on CPUs in one pass over memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genfast import _C
 from genfast.ops import _native
+from genfast.reference import gaussian_mixture as plain
 
 
 def gaussian_kl(
@@ -132,17 +133,33 @@ def _gradient_cpu(
     return _gradient_kernel(kernel, place, grad, mean, log_var, prior_mean, prior_log_var)
 
 
+def _forward_cuda(mean: Tensor, *others: Tensor | None) -> Tensor:
+    """On CUDA the operations of PyTorch, whose 16-bit arithmetic would round at each of them."""
+    wide = (None if t is None else t.to(_arithmetic(mean)) for t in (mean, *others))
+    return plain.gaussian_kl(*wide).to(mean.dtype)  # type: ignore[arg-type]
+
+
+def _gradient_cuda(grad: Tensor, mean: Tensor, *others: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    given = [t.to(_arithmetic(mean)) for t in (grad, mean, *others) if t is not None]
+    results = [g.to(mean.dtype) for g in _plain_gradients(*given)]
+    return results[0], results[1], results[2] if results[2:] else mean[..., :0].clone()
+
+
+def _arithmetic(mean: Tensor) -> torch.dtype:
+    return torch.promote_types(mean.dtype, torch.float32)
+
+
 _forward_op = _native.define(
     "gaussian_kl(Tensor mean, Tensor log_var, Tensor? prior_mean, Tensor? prior_log_var) -> Tensor",
     cpu=_forward_cpu,
-    cuda=None,
+    cuda=_forward_cuda,
     fake=_forward_fake,
 )
 _gradient_op = _native.define(
     "gaussian_kl_bwd(Tensor grad, Tensor mean, Tensor log_var, Tensor? prior_mean, "
     "Tensor? prior_log_var) -> (Tensor, Tensor, Tensor)",
     cpu=_gradient_cpu,
-    cuda=None,
+    cuda=_gradient_cuda,
     fake=_gradient_fake,
 )
 
@@ -199,7 +216,7 @@ def _double_backward(
 ) -> tuple[Tensor | None, ...]:
     """In plain PyTorch, differentiable to any order."""
     given = [t for t in inputs if t is not None]
-    dtype = torch.promote_types(given[0].dtype, torch.float32)
+    dtype = _arithmetic(given[0])
     cotangents = (of_mean, of_log_var, of_prior) if len(given) == 5 else (of_mean, of_log_var)
     pull_back = torch.func.vjp(_plain_gradients, *(t.to(dtype) for t in given))[1]
     gradients = pull_back(tuple(t.to(dtype) for t in cotangents))

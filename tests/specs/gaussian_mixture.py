@@ -105,7 +105,7 @@ KL = OpSpec(
     ),
     tied=frozenset({"log_var", "prior_mean", "prior_log_var"}),
     fill={"log_var": random_log_vars, "prior_log_var": random_log_vars},
-    devices=("cpu",),
+    devices=("cpu", "cuda"),
 )  # fmt: skip
 
 # ---- mixture -------------------------------------------------------------------------------------
