@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genfast.models import DCGAN, ConditionalGAN
+from genfast import cli
+from genfast.models import DCGAN, ConditionalGAN, Pix2Pix
 from genfast.models.adversarial import LatentDirections
 from genfast.models.adversarial.background import (
     background_direction,
@@ -21,6 +24,8 @@ from genfast.models.adversarial.background import (
 )
 from genfast.models.adversarial.latent_directions import away_from_zero, shift_magnitudes
 from genfast.models.adversarial.reconstructors import LeNetReconstructor, ResNetReconstructor
+from genfast.training import TrainConfig, Trainer
+from genfast.training.direction_files import directions_of
 from genfast.training.directions import save_traversals, train_directions
 
 kinds = pytest.mark.parametrize("kind", ["orthonormal", "unit"])
@@ -200,6 +205,33 @@ def test_training_is_a_function_of_its_seed_and_leaves_a_picture(tmp_path: Path)
         save_traversals(tmp_path / "traversals.png", model, label=3)
     with pytest.raises(ValueError, match="batch_size must be at least 2, got 1"):
         train_directions(model, steps=1, batch_size=1)
+
+
+@pytest.mark.parametrize("name", ["conditional-gan", "adversarial-autoencoder"])
+def test_a_run_gets_directions_from_the_command_line(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    settings = {"model": {"name": name, "width": 8, "latent_dim": 6}, "max_steps": 2, "sample_every": 0}
+    assert Trainer.start(TrainConfig.from_dict(settings), run, quiet=True).run()
+    command = ["directions", str(run), "-k", "3", "--steps", "2", "--batch-size", "4", "--device", "cpu"]
+    assert cli.main(command) == 0
+    assert "changes the background most" in capsys.readouterr().out
+    names = {file.name for file in (run / "directions").iterdir()}
+    assert names == {"directions.safetensors", "figures.json", "traversals.png", "background.png"}
+    found = load_file(run / "directions" / "directions.safetensors")["directions"]
+    torch.testing.assert_close(found.T @ found, torch.eye(3), rtol=0, atol=1e-5)
+    figures = json.loads((run / "directions" / "figures.json").read_text())
+    scores = torch.tensor(figures["background_scores"])
+    assert scores[figures["background_direction"]].max() == scores.max()
+    assert cli.main([*command[:3], "9"]) == 2
+    assert "k must be 1 to 6 for orthonormal directions, got 9" in capsys.readouterr().err
+
+
+def test_a_translation_has_no_noise_to_move() -> None:
+    model = Pix2Pix((2, 16, 16), levels=17, input_channels=1, width=4, patch_layers=1)
+    with pytest.raises(ValueError, match="model: Pix2Pix makes no images from noise"):
+        directions_of(model, 3)
 
 
 # -- what they find --------------------------------------------------------------------------------

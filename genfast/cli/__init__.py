@@ -1,4 +1,4 @@
-"""The command `genfast`: info, bench, train, sample, eval, latent, runs and demo.
+"""The command `genfast`: info, bench, train, sample, eval, latent, directions, runs and demo.
 
 A mistake of the user ends as one line on standard error and exit code 2; set GENFAST_DEBUG=1 to
 see where it was raised. What a command needs is imported when it runs.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from genfast.cli import demo, evaluate, latent, runs, sample, train
+from genfast.cli import demo, directions, evaluate, latent, runs, sample, train
 from genfast.cli.exit_codes import INTERRUPTED, MISTAKE
 
 
@@ -68,6 +68,9 @@ def _parser(arguments: Sequence[str]) -> _Parser:
     evaluate.add_flags(commands.add_parser("eval", help="measure the likelihood of held-out images"))
     latent.add_flags(
         commands.add_parser("latent", help="look at a model's codes: neighbours, pictures, cache")
+    )
+    directions.add_flags(
+        commands.add_parser("directions", help="find interpretable directions of a trained generator")
     )
     runs.add_flags(commands.add_parser("runs", help="list training runs with their figures"))
     demo.add_flags(commands.add_parser("demo", help="train, sample and benchmark: leaves a report page"))
