@@ -11,6 +11,7 @@ from genfast.cli.exit_codes import DISAGREE
 
 if TYPE_CHECKING:
     from genfast.training.distributed import Processes
+    from genfast.training.rejection import Choice
     from genfast.training.samples import Drawing
 
 METHODS = ("incremental", "naive")
@@ -26,6 +27,7 @@ def run(
     device: str,
     resume: bool,
     compare: str | None,
+    rejection: Choice | None,
     **settings: Any,
 ) -> int:
     from genfast.training.comparison import RecordedDrawing
@@ -44,6 +46,8 @@ def run(
         raise ValueError("--compare: compares the images drawn now; leave out --resume")
     if form == "grid":
         check_grid(n)
+    if rejection:
+        return _by_rejection(run, rejection, n, out, form, batch_size, device, **settings)
     with Processes.from_environment(device) as processes:
         if compare and processes.world_size > 1:
             raise ValueError(f"--compare: takes one process, got {processes.world_size}")
@@ -57,6 +61,35 @@ def run(
             comparison = compared(drawing, compare)
             print(comparison.describe())
             return 0 if comparison.agree else DISAGREE
+    return 0
+
+
+def _by_rejection(
+    run: Path,
+    choice: Choice,
+    n: int,
+    out: str,
+    form: str,
+    batch_size: int,
+    device: str,
+    seed: int,
+    best: bool,
+    data_dir: str | None,
+    **others: Any,
+) -> int:
+    from genfast.training import BEST, CHECKPOINT, open_run
+    from genfast.training.distributed import Processes
+    from genfast.training.rejection import save_by_rejection
+
+    if form != "grid":
+        raise ValueError(f"--rejection: draws a picture, so --out must end in .png, got {out}")
+    moved = {} if data_dir is None else {"data_dir": data_dir}
+    model = open_run(run, file=BEST if best else CHECKPOINT, **moved).model
+    processes = Processes.alone(device)
+    said = save_by_rejection(
+        out, model.to(processes.device), choice, n, seed=seed, batch_size=batch_size
+    )
+    print(f"{said}: {out}")
     return 0
 
 
@@ -150,6 +183,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--compare",
         choices=METHODS,
         help="draw the images by this method too: prints both times and whether the images agree",
+    )
+    parser.add_argument(
+        "--rejection",
+        choices=("accepted", "extremes"),
+        help="a GAN's images that its discriminator accepts; or those that it likes most, above those "
+        "that it likes least",
     )
     parser.add_argument("--best", action="store_true", help="the weights that early stopping found best")
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")
