@@ -12,6 +12,7 @@ import torch
 
 from genfast.benchmarks import (
     bench_autoregressive,
+    bench_exemplar_cache,
     bench_gated,
     bench_gaussian_mixture,
     bench_logistic_mixture,
@@ -48,6 +49,7 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_autoregressive.OPS,
     **bench_pixel_sampler.OPS,
     **bench_rejection.OPS,
+    **bench_exemplar_cache.OPS,
 }
 
 _COLUMNS = "{:<70} {:>9} {:>10} {:>10} {:>7} {:>9} {:>7} {:>10}  {}"
