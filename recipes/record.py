@@ -39,8 +39,8 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 COMPLETED = 8  # test images, a column each
 # Of models whose likelihood is estimated: the published number of samples, for so many test images.
-IMPORTANCE_SAMPLES, IMPORTANCE_IMAGES = 5000, 1000
-CLASSIFIER = ClassifierConfig(epochs=5, hidden=1024)  # published: 100 epochs
+IMPORTANCE_SAMPLES, IMPORTANCE_IMAGES = 5000, 200
+CLASSIFIER = ClassifierConfig(epochs=3, hidden=256)  # published: 100 epochs, 1024 units
 
 #: What a picture beyond curve and samples shows.
 PICTURES = {
