@@ -50,8 +50,8 @@ def _gan(folder: Path) -> Finding:
     optimum = gan_value(densities, densities).item()
     return Finding(
         figure=f"{classes} of 10 digits among {_JUDGED} samples; the most frequent one {largest:.0%}",
-        check=f"against the optimal discriminator equal densities have the value {optimum:.6f}, -2 log 2; "
-        "a classifier trained on real digits finds at least eight of them among the samples",
+        check=f"against the optimal discriminator equal densities have the value {optimum:.6f}, -2 log "
+        "2; a classifier trained on real digits finds at least eight of them among the samples",
         passed=abs(optimum + 2 * math.log(2)) <= 1e-12 and classes >= 8,
         caption=_CAPTION,
     )

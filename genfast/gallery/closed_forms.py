@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from genfast.divergences import gan_value, js, wasserstein_1d
 from genfast.gallery.charts import chart
 from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
+from genfast.games import Method, play
 from genfast.training.batches import load_data
 from genfast.training.config import TrainConfig
 
@@ -78,4 +80,47 @@ DIVERGENCES = Exhibit(
     "KL, JS and Wasserstein on distributions",
     "Arjovsky, Chintala, Bottou 2017, example 1; Goodfellow et al. 2014, theorem 1",
     _divergences,
+)
+
+
+# ---- a game that goes in circles -----------------------------------------------------------------
+
+_RATE, _STEPS, _CONSENSUS = 0.1, 100, 0.7
+
+
+def _cycling(folder: Path) -> Finding:
+    one = torch.ones((), dtype=torch.float64)
+    methods: tuple[Method, ...] = get_args(Method)
+    paths = {
+        method: play(
+            lambda x, y: x * y, one, one, steps=_STEPS, lr=_RATE, method=method, consensus=_CONSENSUS
+        )
+        for method in methods
+    }
+    radius = {method: (torch.hypot(x, y) / math.sqrt(2)) for method, (x, y) in paths.items()}
+    steps = torch.arange(_STEPS + 1, dtype=torch.float64)
+    error = (radius["simultaneous"] / (1 + _RATE**2) ** (steps / 2) - 1).abs().max().item()
+    last = {method: r[-1].item() for method, r in radius.items()}
+    with chart(folder / PICTURE, columns=2, size=(9.5, 4.0)) as (plane, distances):
+        for method, (x, y) in paths.items():
+            plane.plot(x, y, label=method, linewidth=1)
+            distances.semilogy(radius[method], label=method)
+        plane.set(xlabel="x, who descends xy", ylabel="y, who ascends it", aspect="equal")
+        distances.set(xlabel="step", ylabel="distance from the equilibrium")
+        distances.legend(frameon=False)
+    return Finding(
+        figure=f"distance from the equilibrium after {_STEPS} steps: {last['simultaneous']:.6f} of the "
+        f"first; extragradient {last['extragradient']:.3f}, consensus {last['consensus']:.1e}",
+        check=f"at every step the distance is (1 + rate^2)^(n/2), within {error:.0e} (1e-12); "
+        "extragradient and consensus steps arrive",
+        passed=error <= 1e-12 and last["extragradient"] < 0.7 and last["consensus"] < 1e-2,
+        caption="Two players of the value xy. Simultaneous gradient steps leave its equilibrium.",
+    )
+
+
+CYCLING = Exhibit(
+    "nash-cycling",
+    "Nash cycling and what fixes it",
+    "Korpelevich 1976; Mescheder, Nowozin, Geiger 2017",
+    _cycling,
 )
