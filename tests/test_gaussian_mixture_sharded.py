@@ -63,7 +63,7 @@ def run_rank(rank: int, world: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_processes_give_what_one_gives(world: int, tmp_path: Path) -> None:
     """The density in every process, its share of the components' gradients, the whole of the others."""
     mp.spawn(run_rank, (world, str(tmp_path)), nprocs=world)
