@@ -1,6 +1,7 @@
 """gaussian_kl and gaussian_mixture_log_prob: against the matrix of all pairs, whole or in chunks.
 
-KeOps joins where it is installed, and the log-sum-exp that flex_attention returns where it runs.
+KeOps joins where it is installed, and on CUDA the log-sum-exp that flex_attention returns: compiled for
+CPUs it returns none.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def gaussian_mixture_log_prob(device: str, quick: bool) -> Iterator[Case]:
         yield _mixture(device, 50_000, "one variance, narrow", scale=0.1)
         yield _mixture(device, 500, "500 components with variances", queries=8192)
         yield _mixture(device, 50_000, "one variance, small batch", queries=16)
-        yield _attention(device, 50_000)
+        if device != "cpu":
+            yield _attention(device, 50_000)
 
 
 def _points(
@@ -122,7 +124,7 @@ def _mixture(
 
 
 def _attention(device: str, components: int) -> Case:
-    """Forward alone: on CPUs flex_attention has no more."""
+    """Forward alone: how exact a gradient its log-sum-exp has is not known."""
     return Case(
         op="gaussian_mixture_log_prob",
         variant="one variance, flex_attention",
