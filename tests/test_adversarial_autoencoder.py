@@ -76,6 +76,14 @@ def test_the_dense_networks_are_those_of_the_paper() -> None:
     assert model.prior_deviation == 5.0
 
 
+@each
+def test_codes_are_the_same_in_training_and_alone(network: Any) -> None:
+    """What the discriminator compares with the prior is what a user gets."""
+    model, x = tiny(network=network), images()
+    together = model.train().encode(x)
+    torch.testing.assert_close(model.eval().encode(x[2:3]), together[2:3], rtol=1e-4, atol=1e-5)
+
+
 def test_a_gaussian_encoder_draws_its_codes() -> None:
     model, x = tiny(encoder="gaussian"), images(1).expand(20_000, *SHAPE)
     mean, log_variance = model.code_distribution(x[:1])

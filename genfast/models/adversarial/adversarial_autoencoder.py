@@ -6,6 +6,7 @@ Source: Makhzani et al., "Adversarial Autoencoders" (2016), sections 2 and 2.1 a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,7 +31,8 @@ class AdversarialAutoencoder(AdversarialModel):
     Args:
         image_shape: (C, H, W).
         levels: of the images that samples are written as.
-        network: "dense" has two hidden layers each way, "convolutional" those of DCGAN.
+        network: "dense" has two hidden layers each way, "convolutional" those of DCGAN (each image
+            normalised by itself in the encoder).
         encoder: "deterministic" gives a code, "gaussian" mean and variance of one, reparameterised.
         latent_dim: numbers in a code.
         width: units of a dense layer; those of the discriminator, always dense.
@@ -97,7 +99,9 @@ class AdversarialAutoencoder(AdversarialModel):
             self.decoder = PerceptronGenerator(self.image_shape, latent_dim, width, 2)
         else:
             check_convolutional(self.image_shape, channels)
-            self.encoder = ConvEncoder(self.image_shape, outputs, channels)
+            # Not batch normalisation: the codes that the discriminator sees are those of evaluation.
+            layer_norm = partial(nn.GroupNorm, 1)
+            self.encoder = ConvEncoder(self.image_shape, outputs, channels, layer_norm)
             self.decoder = ConvGenerator(self.image_shape, latent_dim, channels)
         self.discriminator = PerceptronDiscriminator((latent_dim, 1, 1), width, 2)
 

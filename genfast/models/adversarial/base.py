@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from genfast.models.checks import checked_images
+
 
 class AdversarialModel(nn.Module):
     """Players that each minimise a loss over weights of their own.
@@ -39,16 +41,7 @@ class AdversarialModel(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], levels: int, num_classes: int = 0) -> None:
         super().__init__()
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(
-                f"image_shape must be (C, H, W) with sizes of at least 1, got {tuple(image_shape)}"
-            )
-        if levels < 2:
-            raise ValueError(f"levels must be at least 2, got {levels}")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 (unconditional) or positive, got {num_classes}")
-        channels, height, width = image_shape
-        self.image_shape = (channels, height, width)
+        self.image_shape = checked_images(image_shape, levels, num_classes)
         self.levels = levels
         self.num_classes = num_classes
 

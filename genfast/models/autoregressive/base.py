@@ -15,6 +15,7 @@ from genfast.models.autoregressive import drawing
 from genfast.models.autoregressive.checks import check_condition, check_labels, check_levels
 from genfast.models.autoregressive.heads import CategoricalHead, Head, scale_levels
 from genfast.models.autoregressive.incremental import SamplerCache
+from genfast.models.checks import checked_images
 from genfast.sampling import Program
 
 
@@ -52,24 +53,15 @@ class AutoregressiveModel(nn.Module):
         head: Head | None = None,
     ) -> None:
         super().__init__()
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(
-                f"image_shape must be (C, H, W) with sizes of at least 1, got {tuple(image_shape)}"
-            )
-        if levels < 2:
-            raise ValueError(f"levels must be at least 2, got {levels}")
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be 0 (unconditional) or positive, got {num_classes}")
+        self.image_shape = checked_images(image_shape, levels, num_classes)
         if condition_channels < 0:
             raise ValueError(
                 f"condition_channels must be 0 (no condition) or positive, got {condition_channels}"
             )
-        channels, height, width = image_shape
-        self.image_shape = (channels, height, width)
         self.levels = levels
         self.num_classes = num_classes
         self.condition_channels = condition_channels
-        self.output_head = head or CategoricalHead(channels, levels)
+        self.output_head = head or CategoricalHead(self.image_shape[0], levels)
         self._sampler_cache = SamplerCache()
 
     def network(
