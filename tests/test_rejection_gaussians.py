@@ -47,7 +47,7 @@ def test_the_picture(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rejection_gives_better_points_and_keeps_the_modes() -> None:
-    """At least 3 points more of high quality; the published 0.8-th percentile changes little."""
+    """At least 3 points more of high quality; the 1st percentile (published: the 0.8-th) little."""
     model = train(STEPS)
     meant, published = compare(model, 10_000), compare(model, 10_000, percentile=1.0)
     assert meant.passed, meant.qualities

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from genfast.gallery import adversarial, autoregressive, closed_forms, codes, latent, translation
+from genfast.gallery import (
+    adversarial,
+    autoregressive,
+    closed_forms,
+    codes,
+    latent,
+    rejection,
+    translation,
+)
 from genfast.gallery.exhibit import Exhibit
 
 EXHIBITS: tuple[Exhibit, ...] = (
@@ -20,6 +28,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
     autoregressive.PIXELCNN_PP,
     latent.EXEMPLAR_VAE,
     latent.VAMP_PRIOR_VAE,
+    rejection.REJECTION,
     codes.DIRECTIONS,
     adversarial.WGAN,
     codes.ADVERSARIAL_AUTOENCODER,
