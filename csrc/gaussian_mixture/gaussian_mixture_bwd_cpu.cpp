@@ -1,7 +1,7 @@
 // The gradient of the log-density on the CPU. A tile's posteriors follow from its scores and the kept
 // evidence; two products with them give the gradients. A tile whose posteriors are all too small to be
 // seen in any sum is skipped.
-#include "gaussian_mixture/mixture_cpu.h"
+#include "gaussian_mixture/mixture_scores_cpu.h"
 
 namespace genfast::GENFAST_ISA {
 namespace {

@@ -1,5 +1,5 @@
 // The log-density on the CPU: tiles of scores, and for every query a running log-sum-exp in each lane.
-#include "gaussian_mixture/mixture_cpu.h"
+#include "gaussian_mixture/mixture_scores_cpu.h"
 
 namespace genfast::GENFAST_ISA {
 namespace {

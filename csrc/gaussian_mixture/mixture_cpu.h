@@ -1,5 +1,5 @@
-// What forward and backward share on the CPU: how the work is split, the operands in the order in which
-// they are read, and the scores of a tile of queries x components.
+// What forward and backward share on the CPU: how the work is split, and the operands in the order in
+// which they are read.
 #pragma once
 #include "common/parallel.h"
 #include "common/transpose.h"
@@ -265,89 +265,6 @@ struct Components {
     read_planes(shifts, padded, kBlock<A>, padded, planes + padded * kBlock<A>, kBlock<A>);
   }
 };
-
-// ---- scores --------------------------------------------------------------------------------------
-
-template <class A>
-struct Tile {
-  VectorFor<A> score[kTileRows][kTileVectors];
-};
-
-template <class A>
-static __attribute__((noinline)) void shared_scores(const Components<A>& c, const A* panel,
-                                                    Tile<A>& tile) {
-  VectorFor<A> sum[kTileRows][kTileVectors];
-  GENFAST_EACH_ROW(kTileRows) {
-    GENFAST_EACH_VECTOR(kTileVectors) sum[i][j] = load(c.bias + j * kLanesOf<A>);
-  }
-  multiply_add(c.o.shape.dim, panel, 1, kTileRows, c.planes, kBlock<A>, sum);
-  GENFAST_EACH_ROW(kTileRows) { GENFAST_EACH_VECTOR(kTileVectors) tile.score[i][j] = sum[i][j]; }
-}
-
-// Half the vectors at a time: the differences need registers too.
-template <class A>
-static __attribute__((noinline)) void own_scores(const Components<A>& c, const A* panel, Tile<A>& tile) {
-  constexpr int kHalf = kTileVectors / 2;
-  const int64_t dim = c.o.shape.dim, to_shifts = c.o.shape.padded * kBlock<A>;
-  for (int half = 0; half < 2; ++half) {
-    const A* scale = c.planes + half * kHalf * kLanesOf<A>;
-    VectorFor<A> sum[kTileRows][kHalf];
-    GENFAST_EACH_ROW(kTileRows) {
-      GENFAST_EACH_VECTOR(kHalf) sum[i][j] = load(c.bias + (half * kHalf + j) * kLanesOf<A>);
-    }
-    for (int64_t d = 0; d < dim; ++d, scale += kBlock<A>) {
-      GENFAST_EACH_VECTOR(kHalf) {
-        const auto s = load(scale + j * kLanesOf<A>), shift = load(scale + to_shifts + j * kLanesOf<A>);
-        GENFAST_EACH_ROW(kTileRows) {
-          const auto difference = panel[d * kTileRows + i] * s - shift;
-          sum[i][j] -= difference * difference;
-        }
-      }
-    }
-    GENFAST_EACH_ROW(kTileRows) {
-      GENFAST_EACH_VECTOR(kHalf) tile.score[i][half * kHalf + j] = sum[i][j];
-    }
-  }
-}
-
-// Whether a query of the panel may have the id of a component: so says a comparison of lower halves.
-template <class A>
-GENFAST_INLINE bool may_leave_out(const Components<A>& c, int64_t panel) {
-  if (!c.o.p.query_ids.data) return false;
-  IVec same{};
-  for (int i = 0; i < kTileRows; ++i) {
-    const int32_t id = c.o.low[panel * kTileRows + i];
-    for (int j = 0; j < kBlock<A>; j += kLanes) {
-      IVec ids;
-      __builtin_memcpy(&ids, c.low + j, sizeof ids);
-      same |= ids == id;
-    }
-  }
-  return any(same);
-}
-
-// Takes away the components that have the id of a query, and counts them in left_out (kTileRows).
-template <class A>
-static __attribute__((noinline)) void leave_out(const Components<A>& c, int64_t panel, Tile<A>& tile,
-                                                int64_t* left_out) {
-  for (int i = 0; i < kTileRows; ++i) {
-    const int64_t b = panel * kTileRows + i;
-    if (b >= c.o.p.queries) return;
-    const int64_t id = id_of(c.o.p.query_ids, b);
-    for (int64_t j = 0; j < c.count; ++j) {
-      if (id_of(c.o.p.component_ids, c.first + j) != id) continue;
-      tile.score[i][j / kLanesOf<A>][j % kLanesOf<A>] = kLeftOut;
-      if (left_out) ++left_out[i];
-    }
-  }
-}
-
-template <class A>
-GENFAST_INLINE void scores(const Components<A>& c, int64_t panel, Tile<A>& tile, int64_t* left_out) {
-  const A* const queries = c.o.panels + panel * c.o.shape.dim * kTileRows;
-  c.o.p.own_variances ? own_scores(c, queries, tile) : shared_scores(c, queries, tile);
-  if (may_leave_out(c, panel)) leave_out(c, panel, tile, left_out);
-}
 
 }  // namespace
 }  // namespace genfast::GENFAST_ISA
