@@ -54,7 +54,7 @@ def report_cache(run_dir: str | Path, steps: int = 10, **changes: Any) -> CacheR
     """
     trainer = Trainer.resume(run_dir, quiet=True, **{"device": "cpu", **changes})
     step = trainer.objective
-    if not isinstance(step, ExemplarStep) or step.cache is None or not (step.cache.written >= 0).all():
+    if not isinstance(step, ExemplarStep) or step.cache is None or not step.cache.filled:
         return None
     cache, model, batches = step.cache, trainer.model.eval(), trainer.batches
     epoch = max(0, step.step - 1) // batches.steps_per_epoch

@@ -64,16 +64,17 @@ class ExemplarStep(LatentStep):
         self._packed: dict[str, Tensor] = {}
         self._settled: dict[int, int] = {}
         self._terms: dict[str, Any] = {}
+        self._searched: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, parts: Sequence[Part]) -> StepFigures:
-        union, searched_less = self.choose()
+        union, searched = self.choose()
         model, device = self.model, self.processes.device
         self._terms = {
             "exemplars": self.images(union, self.step // self.batches.steps_per_epoch),
             "exemplar_ids": union,
             "means_out": torch.empty(len(union), model.latent_dim, device=device),
         }
-        self._searched = searched_less if model.normaliser == "bound" else None
+        self._searched = searched if model.normaliser == "bound" else None
         figures = super().__call__(parts)
         if self.cache is not None:
             self.cache.update(union, self._terms["means_out"], self.step)
@@ -85,8 +86,7 @@ class ExemplarStep(LatentStep):
         searched = None
         if self._searched is not None:
             numbers, counts = self._searched
-            at = torch.searchsorted(numbers, part.numbers)
-            searched = counts[at]
+            searched = counts[torch.searchsorted(numbers, part.numbers)]
         return {**super().terms(part), **self._terms, "ids": part.numbers, "searched": searched}
 
     def choose(self) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -120,7 +120,7 @@ class ExemplarStep(LatentStep):
             if self._settled.get(id(model)) != self.step:
                 self._encode_exemplars(model)
                 self._settled[id(model)] = self.step
-        if self.cache is not None and (self.cache.written >= 0).all():
+        if self.cache is not None and self.cache.filled:
             self._packed = self.cache.gather()
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

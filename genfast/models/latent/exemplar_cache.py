@@ -43,11 +43,14 @@ class ExemplarCache:
         self.means = torch.zeros(len(self.rows), dims, device=device)
         self.written = torch.full((len(self.rows),), -1, dtype=torch.int64, device=device)
         self.index = NeighbourIndex(kind, device)
+        #: Whether means were ever set; the same on all processes, also on one without exemplars.
+        self.filled = False
 
     def refresh(self, means: Tensor, step: int) -> None:
         """Replace all means: those of this process's `rows`."""
         self.means.copy_(means)
         self.written.fill_(step)
+        self.filled = True
         self.index.build(self.means)
 
     def update(self, ids: Tensor, means: Tensor, step: int) -> None:
@@ -104,6 +107,7 @@ class ExemplarCache:
         part = slice(self.rows.start, self.rows.stop)
         self.means.copy_(means[part])
         self.written.copy_(written[part])
+        self.filled = True
         centres = tensors["centres"].to(self.device)
         same_parts = len(centres) == self.world
         self.index.build(
