@@ -3,7 +3,7 @@
 `MODELS` maps the names that the command line knows to the classes.
 """
 
-from typing import Any
+from typing import Any as _Any
 
 from genfast.models.adversarial import DCGAN as DCGAN
 from genfast.models.adversarial import GAN as GAN
@@ -22,7 +22,7 @@ from genfast.models.latent import Autoencoder as Autoencoder
 from genfast.models.latent import ExemplarVAE as ExemplarVAE
 from genfast.models.latent import VampPriorVAE as VampPriorVAE
 
-MODELS: dict[str, Any] = {
+MODELS: dict[str, _Any] = {
     "adversarial-autoencoder": AdversarialAutoencoder,
     "autoencoder": Autoencoder,
     "conditional-gan": ConditionalGAN,
