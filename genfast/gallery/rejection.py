@@ -14,7 +14,7 @@ from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
 from genfast.gallery.gaussians import PointGAN, Quality, quality
 from genfast.sampling import DiscriminatorRejectionSampler, normal_latents
 
-STEPS = 2500
+STEPS = 5000
 PERCENTILE = 80.0
 _BURN_IN = 10_000
 _SHOWN = 2500
