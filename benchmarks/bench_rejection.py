@@ -35,7 +35,7 @@ def accept_in_a_loop(logits: Tensor, uniforms: Tensor, log_m: float) -> tuple[Te
         d = logit - log_m
         f = d - math.log(-math.expm1(d - 1e-8))
         accept.append(uniform <= 1 / (1 + math.exp(-f)))
-    return torch.tensor(accept), torch.tensor(log_m)
+    return torch.tensor(accept), torch.tensor(log_m, dtype=logits.dtype)
 
 
 def rejection_accept(device: str, quick: bool) -> Iterator[Case]:

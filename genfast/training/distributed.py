@@ -7,8 +7,11 @@ method does the obvious thing at no cost.
 from __future__ import annotations
 
 import datetime
+import gc
 import os
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -26,7 +29,8 @@ _TIMEOUT = datetime.timedelta(hours=1)
 class Processes:
     """This process among those of its job; made by `Processes.from_environment`.
 
-    A context manager: leaving it ends the process group, so that the others learn of an error here.
+    A context manager: leaving it ends the process group, so that the others learn of an error here. What
+    holds on to the group (a wrapped model) gives `before_end` a function that lets it go.
     Every method but the constructor is collective: all processes call it, in the same order.
 
     >>> with Processes.from_environment("cpu") as processes:
@@ -38,6 +42,7 @@ class Processes:
         self.device = device
         self.rank = rank
         self.world_size = world_size
+        self._releases: list[Callable[[], None]] = []
 
     @classmethod
     def alone(cls, device: str = "auto") -> Processes:
@@ -122,9 +127,19 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.world_size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    def before_end(self, release: Callable[[], None]) -> None:
+        """Call `release` before the process group ends; not collective."""
+        self._releases.append(release)
+
+    def __exit__(self, kind: object, error: object, trace: TracebackType | None) -> None:
+        if self.world_size == 1 or not dist.is_initialized():
+            return
+        # A group that is still held ends with the interpreter, which its threads can abort or block.
+        traceback.clear_frames(trace)
+        for release in self._releases:
+            release()
+        gc.collect()
+        dist.destroy_process_group()
 
 
 def pick_device(device: str, local_rank: int = 0) -> torch.device:

@@ -75,6 +75,7 @@ class LikelihoodStep:
             self._loss = DistributedDataParallel(
                 self._loss, device_ids=[processes.device] if on_cuda else None
             )
+            processes.before_end(self._unwrap)
 
     def __call__(self, parts: Sequence[Part]) -> StepFigures:
         """Take one step. Raises `NotFinite`, on all processes at once, and then changes nothing."""
@@ -123,6 +124,10 @@ class LikelihoodStep:
     def terms(self, part: Part) -> dict[str, Any]:
         """What else `model.loss` is given for this part, by name."""
         return {}
+
+    def _unwrap(self) -> None:
+        if isinstance(self._loss, DistributedDataParallel):
+            self._loss = self._loss.module
 
     def _backward(self, part: Part, last: bool) -> Tensor:
         """Add the gradients of a part -> its share of the step's loss."""
