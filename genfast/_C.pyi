@@ -43,6 +43,12 @@ def gaussian_kl_fwd(
 def gaussian_kl_bwd(
     dtype: int, shape: Sequence[int], operands: Sequence[_Operand], threads: int
 ) -> None: ...
+def gaussian_kl_fwd_cuda(
+    dtype: int, shape: Sequence[int], operands: Sequence[_Operand], device: int, stream: int
+) -> None: ...
+def gaussian_kl_bwd_cuda(
+    dtype: int, shape: Sequence[int], operands: Sequence[_Operand], device: int, stream: int
+) -> None: ...
 def gaussian_mixture_log_prob_fwd(
     options: tuple[int, int, int, int, bool],
     inputs: Sequence[_Operand],

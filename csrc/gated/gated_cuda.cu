@@ -1,6 +1,6 @@
 // gated_activation on CUDA: one pass over memory each way, one thread for 16 bytes of every operand
 // where layout and alignment allow it, for one element otherwise. Bound by memory.
-#include "common/cuda_elements.h"
+#include "common/cuda_groups.h"
 #include "gated/gate_math.h"
 #include "gated/gated.h"
 
@@ -10,71 +10,19 @@ namespace {
 using cuda::Arithmetic;
 using cuda::GateMath;
 
-constexpr int kThreads = 256;
-constexpr int64_t kMaxBlocks = 1 << 14;  // beyond that the threads loop
-
-// Where group `index` of kWidth neighbouring elements lies in each of the K operands.
-template <int kWidth, int K>
-GENFAST_DEVICE void locate(const StridedLoop<K>& loop, int64_t index, int64_t (&offset)[K]) {
-  const int inner = loop.dims - 1;
-  int64_t row = index;
-  int64_t column = 0;
-  if (inner > 0) {
-    const int64_t width = loop.size[inner] / kWidth;
-    row = index / width;
-    column = index - row * width;
-  } else {
-    row = 0;
-    column = index;
-  }
-  column *= kWidth;
-#pragma unroll
-  for (int k = 0; k < K; ++k) offset[k] = column * loop.stride[k][inner];
-  for (int d = inner - 1; d >= 0; --d) {
-    const int64_t above = d > 0 ? row / loop.size[d] : 0;
-    const int64_t place = row - above * loop.size[d];
-    row = above;
-#pragma unroll
-    for (int k = 0; k < K; ++k) offset[k] += place * loop.stride[k][d];
-  }
-}
-
-// Calls body(offset) for the groups of this thread, offset[k] being where the group lies in operand k.
-template <int kWidth, int K, class Body>
-GENFAST_DEVICE void for_each_group(const StridedLoop<K>& loop, int64_t groups, const Body& body) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < groups; i += step) {
-    int64_t offset[K];
-    locate<kWidth>(loop, i, offset);
-    body(offset);
-  }
-}
-
-// kWidth elements; of an operand that is broadcast along the innermost dimension, one that many times.
-template <class T, int kWidth>
-GENFAST_DEVICE void read(const void* operand, int64_t offset, int64_t stride,
-                         Arithmetic<T> (&out)[kWidth]) {
-  const T* source = static_cast<const T*>(operand) + offset;
-  if (kWidth > 1 && stride == 0) {
-    const Arithmetic<T> value = cuda::widen(*source);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) out[i] = value;
-  } else {
-    cuda::load_elements(source, out);
-  }
-}
+constexpr int kThreads = cuda::kGroupThreads;
 
 // a and b, with ca and cb added where there is a condition.
 template <class T, int kWidth, bool kCond, int K>
 GENFAST_DEVICE void read_gate(const GatedActivation<K>& p, const int64_t (&offset)[K],
                               Arithmetic<T> (&a)[kWidth], Arithmetic<T> (&b)[kWidth]) {
   const int inner = p.loop.dims - 1;
-  read<T>(p.operand[0], offset[0], p.loop.stride[0][inner], a);
-  read<T>(p.operand[1], offset[1], p.loop.stride[1][inner], b);
+  cuda::read_group<T>(p.operand[0], offset[0], p.loop.stride[0][inner], a);
+  cuda::read_group<T>(p.operand[1], offset[1], p.loop.stride[1][inner], b);
   if constexpr (kCond) {
     Arithmetic<T> ca[kWidth], cb[kWidth];
-    read<T>(p.operand[2], offset[2], p.loop.stride[2][inner], ca);
-    read<T>(p.operand[3], offset[3], p.loop.stride[3][inner], cb);
+    cuda::read_group<T>(p.operand[2], offset[2], p.loop.stride[2][inner], ca);
+    cuda::read_group<T>(p.operand[3], offset[3], p.loop.stride[3][inner], cb);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) a[i] += ca[i], b[i] += cb[i];
   }
@@ -90,7 +38,7 @@ template <class T, int kWidth, bool kCond>
 __global__ void __launch_bounds__(kThreads)
     gated_activation_fwd_kernel(GatedActivation<kCond ? 5 : 3> p, int64_t groups) {
   constexpr int K = kCond ? 5 : 3;
-  for_each_group<kWidth>(p.loop, groups, [&](const int64_t (&offset)[K]) {
+  cuda::for_each_group<kWidth>(p.loop, groups, [&](const int64_t (&offset)[K]) {
     Arithmetic<T> a[kWidth], b[kWidth], y[kWidth];
     read_gate<T, kWidth, kCond>(p, offset, a, b);
 #pragma unroll
@@ -104,10 +52,10 @@ template <class T, int kWidth, bool kCond>
 __global__ void __launch_bounds__(kThreads)
     gated_activation_bwd_kernel(GatedActivation<kCond ? 7 : 5> p, int64_t groups) {
   constexpr int K = kCond ? 7 : 5;
-  for_each_group<kWidth>(p.loop, groups, [&](const int64_t (&offset)[K]) {
+  cuda::for_each_group<kWidth>(p.loop, groups, [&](const int64_t (&offset)[K]) {
     Arithmetic<T> a[kWidth], b[kWidth], g[kWidth];
     read_gate<T, kWidth, kCond>(p, offset, a, b);
-    read<T>(p.operand[K - 3], offset[K - 3], p.loop.stride[K - 3][p.loop.dims - 1], g);
+    cuda::read_group<T>(p.operand[K - 3], offset[K - 3], p.loop.stride[K - 3][p.loop.dims - 1], g);
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       Arithmetic<T> grad_a, grad_b;
@@ -120,33 +68,13 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-// Whether every operand can be accessed 16 bytes at a time: contiguous and aligned in every row, or
-// (inputs only: the last `outputs` are written) constant along it.
-template <int K>
-bool vectorisable(const GatedActivation<K>& p, int outputs) {
-  const int64_t bytes = element_size(p.dtype), width = 16 / bytes;
-  const int inner = p.loop.dims - 1;
-  if (p.loop.size[inner] % width != 0) return false;
-  for (int k = 0; k < K; ++k) {
-    const int64_t stride = p.loop.stride[k][inner];
-    if (stride == 0 && k < K - outputs) continue;
-    if (stride != 1 || reinterpret_cast<uintptr_t>(p.operand[k]) % 16 != 0) return false;
-    for (int d = 0; d < inner; ++d) {
-      if (p.loop.stride[k][d] % width != 0) return false;
-    }
-  }
-  return true;
-}
-
 template <bool kCond, bool kBackward, int K>
 void run(const GatedActivation<K>& p, cudaStream_t stream) {
-  int64_t elements = 1;
-  for (int d = 0; d < p.loop.dims; ++d) elements *= p.loop.size[d];
+  const int64_t elements = cuda::elements_of(p.loop);
   if (elements == 0) return;
-  const bool vectors = vectorisable(p, kBackward ? 2 : 1);
+  const bool vectors = cuda::vectorisable(p.loop, p.operand, p.dtype, kBackward ? 2 : 1);
   const int64_t groups = vectors ? elements * element_size(p.dtype) / 16 : elements;
-  const int64_t wanted = (groups + kThreads - 1) / kThreads;
-  const unsigned blocks = static_cast<unsigned>(wanted < kMaxBlocks ? wanted : kMaxBlocks);
+  const unsigned blocks = cuda::blocks_for(groups, kThreads);
   GENFAST_DISPATCH_DTYPE(p.dtype, {
     using E = cuda::Element<T>;
     constexpr int kWidth = 16 / static_cast<int>(sizeof(E));

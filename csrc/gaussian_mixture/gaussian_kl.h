@@ -7,6 +7,11 @@
 #include "common/isa.h"
 #include "common/strided.h"
 
+#ifdef GENFAST_WITH_CUDA
+struct CUstream_st;
+typedef CUstream_st* cudaStream_t;
+#endif
+
 namespace genfast {
 
 // The loop nest runs over all dimensions but the last; operands are mean, log_var and, but for the
@@ -36,5 +41,13 @@ GENFAST_DECLARE_CPU(void gaussian_kl_fwd_cpu(const GaussianKl<3>& p);
                     void gaussian_kl_fwd_cpu(const GaussianKl<5>& p);
                     void gaussian_kl_bwd_cpu(const GaussianKlGradient<5>& p);
                     void gaussian_kl_bwd_cpu(const GaussianKlGradient<8>& p))
+
+#ifdef GENFAST_WITH_CUDA
+// Asynchronous on `stream`; `threads` is not used. Nothing is launched where there is nothing to write.
+void gaussian_kl_fwd_cuda(const GaussianKl<3>& p, cudaStream_t stream);
+void gaussian_kl_fwd_cuda(const GaussianKl<5>& p, cudaStream_t stream);
+void gaussian_kl_bwd_cuda(const GaussianKlGradient<5>& p, cudaStream_t stream);
+void gaussian_kl_bwd_cuda(const GaussianKlGradient<8>& p, cudaStream_t stream);
+#endif
 
 }  // namespace genfast

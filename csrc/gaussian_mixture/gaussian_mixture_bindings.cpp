@@ -55,33 +55,69 @@ GaussianKlGradient<K> gradient(int dtype, const py::tuple& shape, const std::vec
   return p;
 }
 
-template <class Parameters>
-void kl_on_cpu(Parameters p, int threads) {
-  py::gil_scoped_release release;
-  p.threads = usable_threads(threads);
-  if constexpr (std::is_same_v<Parameters, GaussianKl<3>> || std::is_same_v<Parameters, GaussianKl<5>>) {
-    GENFAST_CALL_CPU(gaussian_kl_fwd_cpu, p);
-  } else {
-    GENFAST_CALL_CPU(gaussian_kl_bwd_cpu, p);
-  }
-}
-
 void check_count(const std::vector<Operand>& operands, size_t standard, size_t prior) {
   if (operands.size() == standard || operands.size() == prior) return;
   throw std::invalid_argument("gaussian_kl takes both parameters of a prior or none");
 }
 
-void kl_fwd(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int threads) {
+template <class Kernel>
+auto without_gil(const Kernel& kernel) {
+  return [&kernel](auto p) {
+    py::gil_scoped_release release;
+    kernel(p);
+  };
+}
+
+// Calls `kernel` on the parameters of a pass, for either prior.
+template <class Kernel>
+void kl_forward(int dtype, const py::tuple& shape, const std::vector<Operand>& operands,
+                const Kernel& kernel) {
   check_count(operands, 3, 5);
-  operands.size() == 3 ? kl_on_cpu(divergence<3>(dtype, shape, operands), threads)
-                       : kl_on_cpu(divergence<5>(dtype, shape, operands), threads);
+  const auto run = without_gil(kernel);
+  operands.size() == 3 ? run(divergence<3>(dtype, shape, operands))
+                       : run(divergence<5>(dtype, shape, operands));
+}
+
+template <class Kernel>
+void kl_backward(int dtype, const py::tuple& shape, const std::vector<Operand>& operands,
+                 const Kernel& kernel) {
+  check_count(operands, 5, 8);
+  const auto run = without_gil(kernel);
+  operands.size() == 5 ? run(gradient<5>(dtype, shape, operands))
+                       : run(gradient<8>(dtype, shape, operands));
+}
+
+void kl_fwd(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int threads) {
+  kl_forward(dtype, shape, operands, [threads](auto& p) {
+    p.threads = usable_threads(threads);
+    GENFAST_CALL_CPU(gaussian_kl_fwd_cpu, p);
+  });
 }
 
 void kl_bwd(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int threads) {
-  check_count(operands, 5, 8);
-  operands.size() == 5 ? kl_on_cpu(gradient<5>(dtype, shape, operands), threads)
-                       : kl_on_cpu(gradient<8>(dtype, shape, operands), threads);
+  kl_backward(dtype, shape, operands, [threads](auto& p) {
+    p.threads = usable_threads(threads);
+    GENFAST_CALL_CPU(gaussian_kl_bwd_cpu, p);
+  });
 }
+
+#ifdef GENFAST_WITH_CUDA
+void kl_fwd_cuda(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int device,
+                 uintptr_t stream) {
+  kl_forward(dtype, shape, operands, [=](const auto& p) {
+    const CudaDevice current(device);
+    gaussian_kl_fwd_cuda(p, reinterpret_cast<cudaStream_t>(stream));
+  });
+}
+
+void kl_bwd_cuda(int dtype, const py::tuple& shape, const std::vector<Operand>& operands, int device,
+                 uintptr_t stream) {
+  kl_backward(dtype, shape, operands, [=](const auto& p) {
+    const CudaDevice current(device);
+    gaussian_kl_bwd_cuda(p, reinterpret_cast<cudaStream_t>(stream));
+  });
+}
+#endif
 
 // ---- mixture -------------------------------------------------------------------------------------
 
@@ -194,6 +230,8 @@ void bind_gaussian_mixture(py::module_& m) {
   m.def("gaussian_mixture_log_prob_fwd", &fwd);
   m.def("gaussian_mixture_log_prob_bwd", &bwd);
 #ifdef GENFAST_WITH_CUDA
+  m.def("gaussian_kl_fwd_cuda", &kl_fwd_cuda);
+  m.def("gaussian_kl_bwd_cuda", &kl_bwd_cuda);
   m.def("gaussian_mixture_densities_cuda", &densities_cuda);
   m.def("gaussian_mixture_posteriors_cuda", &posteriors_cuda);
 #endif

@@ -1,4 +1,4 @@
-"""gaussian_kl: the divergence of diagonal Gaussians, on CPUs in one pass over memory."""
+"""gaussian_kl: the divergence of diagonal Gaussians, in one pass over memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from genfast import _C
 from genfast.ops import _native
-from genfast.reference import gaussian_mixture as plain
 
 
 def gaussian_kl(
@@ -101,6 +100,11 @@ def _forward_cpu(mean: Tensor, log_var: Tensor, prior_mean: Prior, prior_log_var
     return _forward_kernel(_C.gaussian_kl_fwd, place, mean, log_var, prior_mean, prior_log_var)
 
 
+def _forward_cuda(mean: Tensor, log_var: Tensor, prior_mean: Prior, prior_log_var: Prior) -> Tensor:
+    place = _native.device_and_stream(mean)
+    return _forward_kernel(_C.gaussian_kl_fwd_cuda, place, mean, log_var, prior_mean, prior_log_var)
+
+
 def _forward_fake(mean: Tensor, log_var: Tensor, prior_mean: Prior, prior_log_var: Prior) -> Tensor:
     return mean.new_empty(mean.shape[:-1])
 
@@ -133,20 +137,11 @@ def _gradient_cpu(
     return _gradient_kernel(kernel, place, grad, mean, log_var, prior_mean, prior_log_var)
 
 
-def _forward_cuda(mean: Tensor, *others: Tensor | None) -> Tensor:
-    """On CUDA the operations of PyTorch, whose 16-bit arithmetic would round at each of them."""
-    wide = (None if t is None else t.to(_arithmetic(mean)) for t in (mean, *others))
-    return plain.gaussian_kl(*wide).to(mean.dtype)  # type: ignore[arg-type]
-
-
-def _gradient_cuda(grad: Tensor, mean: Tensor, *others: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    given = [t.to(_arithmetic(mean)) for t in (grad, mean, *others) if t is not None]
-    results = [g.to(mean.dtype) for g in _plain_gradients(*given)]
-    return results[0], results[1], results[2] if results[2:] else mean[..., :0].clone()
-
-
-def _arithmetic(mean: Tensor) -> torch.dtype:
-    return torch.promote_types(mean.dtype, torch.float32)
+def _gradient_cuda(
+    grad: Tensor, mean: Tensor, log_var: Tensor, prior_mean: Prior, prior_log_var: Prior
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernel, place = _C.gaussian_kl_bwd_cuda, _native.device_and_stream(mean)
+    return _gradient_kernel(kernel, place, grad, mean, log_var, prior_mean, prior_log_var)
 
 
 _forward_op = _native.define(
@@ -216,7 +211,7 @@ def _double_backward(
 ) -> tuple[Tensor | None, ...]:
     """In plain PyTorch, differentiable to any order."""
     given = [t for t in inputs if t is not None]
-    dtype = _arithmetic(given[0])
+    dtype = torch.promote_types(given[0].dtype, torch.float32)
     cotangents = (of_mean, of_log_var, of_prior) if len(given) == 5 else (of_mean, of_log_var)
     pull_back = torch.func.vjp(_plain_gradients, *(t.to(dtype) for t in given))[1]
     gradients = pull_back(tuple(t.to(dtype) for t in cotangents))

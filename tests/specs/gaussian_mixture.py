@@ -65,6 +65,7 @@ KL = OpSpec(
         Case("prior_log_var", ((3, 17), (17,), None, (1, 17))),
     ),
     large=Case("large", ((300, 701), (300, 701), (701,), (300, 701))),
+    vector=Case("vector", ((37, 264), (37, 264), (264,), (37, 264))),
     draw=_kl(),
     bad=(
         Bad("mean_type", lambda op: op([1.0], ones(1)), TypeError, ("mean must be", "list")),
