@@ -7,28 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genfast.divergences import gan_value
-from genfast.gallery.digits import Judge, train
-from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
+from genfast.gallery.digits import COLUMNS, Judge, draw, held_out, train
+from genfast.gallery.exhibit import Exhibit, Finding
 from genfast.models import DCGAN
 from genfast.models.adversarial.losses import discriminator_loss
-from genfast.training.images import as_levels, image_grid, save_png
 from genfast.training.trainer import Trainer
 
-_COLUMNS = 10
 _ROWS = 4
 _JUDGED = 500
 _CAPTION = "First row: real test images. Below: samples, not selected."
-
-
-def _draw(folder: Path, trainer: Trainer, samples: Tensor) -> None:
-    """PICTURE: a row of real images above rows of samples."""
-    levels = trainer.data.levels
-    real = trainer.data.test.images[:_COLUMNS].to(torch.int64)
-    rows = torch.cat([real, as_levels(samples, levels)])
-    save_png(folder / PICTURE, image_grid(rows, levels, _COLUMNS))
 
 
 def _classes_among_samples(folder: Path, settings: dict[str, Any]) -> tuple[int, float, Trainer]:
@@ -36,7 +26,7 @@ def _classes_among_samples(folder: Path, settings: dict[str, Any]) -> tuple[int,
     trainer = train(folder, settings)
     model = trainer.evaluated.eval()
     found = Judge(trainer.data).classes_of(model.sample(_JUDGED, seed=2))
-    _draw(folder, trainer, model.sample(_COLUMNS * (_ROWS - 1), seed=1))
+    draw(folder, held_out(trainer), model.sample(COLUMNS * (_ROWS - 1), seed=1))
     return len(set(found)), max(found.count(c) for c in range(10)) / _JUDGED, trainer
 
 
@@ -88,9 +78,7 @@ def _conditional_gan(folder: Path) -> Finding:
     asked = torch.arange(_JUDGED) % 10
     found = torch.tensor(Judge(trainer.data).classes_of(model.sample(_JUDGED, seed=2, labels=asked)))
     agreement = (found == asked).double().mean().item()
-    samples = model.sample(10 * _ROWS, seed=1, labels=torch.arange(10 * _ROWS) % 10)
-    picture = image_grid(as_levels(samples, trainer.data.levels), trainer.data.levels, _COLUMNS)
-    save_png(folder / PICTURE, picture)
+    draw(folder, model.sample(10 * _ROWS, seed=1, labels=torch.arange(10 * _ROWS) % 10))
     return Finding(
         figure=f"{agreement:.1%} of {_JUDGED} samples are of the class that was asked for",
         check="a classifier trained on real digits agrees in at least 90 %",

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from genfast.gallery.digits import train
-from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
+from genfast.gallery.digits import COLUMNS, draw, held_out, train
+from genfast.gallery.exhibit import Exhibit, Finding
 from genfast.models import MODELS
 from genfast.training.evaluate import evaluate, independent_pixels
-from genfast.training.images import image_grid, save_png
+from genfast.training.images import to_unit
 
-_COLUMNS = 10
 _ROWS = 4
 #: How far from 1 the probabilities of all images may sum up, in fp64.
 _TOLERANCE = 1e-9
@@ -43,9 +42,8 @@ class _Autoregressive:
         model, data = trainer.evaluated.eval(), trainer.data
         test = evaluate(model, data.test).bits_per_dim
         plain = independent_pixels(data.train, data.test, data.levels).bits_per_dim
-        real = data.test.images[:_COLUMNS].to(torch.int64)
-        drawn = model.sample(_COLUMNS * (_ROWS - 1), seed=1)
-        save_png(folder / PICTURE, image_grid(torch.cat([real, drawn]), data.levels, _COLUMNS))
+        drawn = to_unit(model.sample(COLUMNS * (_ROWS - 1), seed=1), data.levels)
+        draw(folder, held_out(trainer), drawn)
         height, width = _TINY_SHAPE[1:]
         return Finding(
             figure=f"{test:.3f} bits/dim on test digits; independent pixels {plain:.3f}",

@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genfast.gallery.digits import train
+from genfast.gallery.digits import COLUMNS, draw, train
 from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
 from genfast.models.adversarial import LatentDirections
 from genfast.training.directions import save_traversals, train_directions
-from genfast.training.images import from_unit, image_grid, save_png, to_unit
+from genfast.training.images import to_unit
 
-_COLUMNS = 10
-_SHOWN = 256  # levels: what networks draw lies between those of the data
 _ROUNDS = 500
 
 
@@ -49,8 +47,7 @@ def _adversarial_autoencoder(folder: Path) -> Finding:
     prior = torch.randn(len(x), dim, generator=torch.Generator().manual_seed(1))
     p = _p_value(codes, prior)
     error, blank = ((y - x).square().flatten(1).sum(1).mean().item() for y in (back, x.mean(0)))
-    rows = torch.cat([x[:_COLUMNS], back[:_COLUMNS], model.sample(2 * _COLUMNS, seed=1)])
-    save_png(folder / PICTURE, image_grid(from_unit(rows.clamp(0, 1), _SHOWN), _SHOWN, _COLUMNS))
+    draw(folder, x[:COLUMNS], back[:COLUMNS], model.sample(2 * COLUMNS, seed=1))
     return Finding(
         figure=f"two-sample test of codes against the prior: p = {p:.2f}; squared error {error:.2f} "
         f"(of the mean image {blank:.2f})",

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from genfast.gallery.digits import train
-from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
+from genfast.gallery.digits import COLUMNS, draw, held_out, train
+from genfast.gallery.exhibit import Exhibit, Finding
 from genfast.models import Autoencoder
 from genfast.models.latent.base import LatentVariableModel
-from genfast.training.images import from_unit, image_grid, save_png, to_unit
+from genfast.training.images import to_unit
 from genfast.training.trainer import Trainer
 
-_COLUMNS = 10
 _IMAGES, _IMPORTANCE_SAMPLES = 100, 1000
 _SETTINGS = {
     "binarise": "dynamic",
@@ -28,17 +27,6 @@ _SETTINGS = {
     "kl_warmup": 10,
     "optimizer": "adam-norm-grad",
 }
-_SHOWN = 256  # levels: means lie between those of the data
-
-
-def _draw(folder: Path, rows: list[Tensor]) -> None:
-    """PICTURE, of rows of images in [0, 1]."""
-    images = from_unit(torch.cat(rows).clamp(0, 1), _SHOWN)
-    save_png(folder / PICTURE, image_grid(images, _SHOWN, _COLUMNS))
-
-
-def _test_images(trainer: Trainer, count: int) -> Tensor:
-    return to_unit(trainer.data.test.images[:count], trainer.data.levels)
 
 
 # ---- the autoencoder -----------------------------------------------------------------------------
@@ -69,7 +57,7 @@ def _autoencoder(folder: Path) -> Finding:
     dim = 4
     settings = {"model": {"name": "autoencoder", "latent_dim": dim, "hidden": 128}}
     trainer = train(folder, {**settings, "epochs": 60, "max_minutes": 0.7, "lr": 1e-3})
-    model, test = trainer.evaluated.eval(), _test_images(trainer, 500)
+    model, test = trainer.evaluated.eval(), held_out(trainer, 500)
     images = to_unit(trainer.data.train.images, trainer.data.levels).double()
     linear = _linear(images, dim)
     flat = images.flatten(1)
@@ -81,13 +69,8 @@ def _autoencoder(folder: Path) -> Finding:
     with torch.no_grad():
         gap = (linear.loss(images) - optimum).item()
         errors = model.loss(test).item(), linear.loss(test.double()).item()
-        shown = test[: 2 * _COLUMNS]
-        rows = [
-            shown[:_COLUMNS],
-            model.reconstruct(shown[:_COLUMNS]),
-            linear.reconstruct(shown[:_COLUMNS].double()).float(),
-        ]
-    _draw(folder, rows)
+        shown = test[:COLUMNS]
+        draw(folder, shown, model.reconstruct(shown), linear.reconstruct(shown.double()).float())
     return Finding(
         figure=f"{dim} numbers an image: squared error {errors[0]:.2f} on test digits, by PCA "
         f"{errors[1]:.2f}",
@@ -103,7 +86,7 @@ def _autoencoder(folder: Path) -> Finding:
 
 def _bounds(trainer: Trainer) -> tuple[float, float]:
     """ELBO and importance-sampled log-likelihood of test images, nats an image."""
-    x = _test_images(trainer, _IMAGES)
+    x = held_out(trainer, _IMAGES)
     with torch.no_grad(), torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         elbo = trainer.evaluated.elbo(x.repeat(20, 1, 1, 1)).mean().item()
@@ -115,9 +98,9 @@ def _trained(folder: Path, model: dict[str, Any]) -> tuple[Trainer, str, bool]:
     """A run, its picture drawn -> the run, the figure, whether the ELBO is below the estimate."""
     trainer = train(folder, {**_SETTINGS, "model": {"latent_dim": 8, "hidden": 100, **model}})
     evaluated = trainer.evaluated.eval()
-    shown = _test_images(trainer, _COLUMNS)
+    shown = held_out(trainer)
     with torch.no_grad():
-        _draw(folder, [shown, evaluated.reconstruct(shown), evaluated.sample(2 * _COLUMNS, seed=1)])
+        draw(folder, shown, evaluated.reconstruct(shown), evaluated.sample(2 * COLUMNS, seed=1))
     elbo, estimate = _bounds(trainer)
     count = f"{_IMPORTANCE_SAMPLES:,}"
     figure = f"log-likelihood {estimate:.2f} nats an image by {count} samples, ELBO {elbo:.2f}"
@@ -132,7 +115,7 @@ def _vae(folder: Path) -> Finding:
     with torch.no_grad(), torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model: LatentVariableModel = trainer.evaluated
-        posterior = model.encode(_test_images(trainer, _IMAGES))
+        posterior = model.encode(held_out(trainer, _IMAGES))
         z = posterior.sample().double()
         exact = model.kl(posterior, z).double()
         draws = torch.stack([_ratio(model, posterior) for _ in range(2000)])

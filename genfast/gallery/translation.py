@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genfast.gallery.digits import train
-from genfast.gallery.exhibit import PICTURE, Exhibit, Finding
+from genfast.gallery.digits import COLUMNS, draw, train
+from genfast.gallery.exhibit import Exhibit, Finding
 from genfast.models.adversarial.patch_discriminator import PatchDiscriminator
-from genfast.training.images import from_unit, image_grid, save_png, to_unit
-
-_COLUMNS = 10
-_SHOWN = 256  # levels: translations lie between those of the data
+from genfast.training.images import to_unit
 
 
 def _translated(folder: Path, settings: dict[str, Any]) -> tuple[Any, Tensor, Tensor, Tensor]:
@@ -23,11 +20,6 @@ def _translated(folder: Path, settings: dict[str, Any]) -> tuple[Any, Tensor, Te
     model, images = trainer.evaluated.eval(), trainer.data.test.images
     a, b = to_unit(images, trainer.data.levels).split(1, 1)
     return model, a, b, model.sample(len(a), given=a)
-
-
-def _draw(folder: Path, *rows: Tensor) -> None:
-    shown = torch.cat([row[:_COLUMNS] for row in rows]).clamp(0, 1)
-    save_png(folder / PICTURE, image_grid(from_unit(shown, _SHOWN), _SHOWN, _COLUMNS))
 
 
 def _distance(x: Tensor, y: Tensor) -> float:
@@ -55,7 +47,7 @@ def _pix2pix(folder: Path) -> Finding:
             **{"domains": "edges", "batch_size": 16, "epochs": 12, "max_minutes": 1.5},
         },
     )
-    _draw(folder, outlines, made, digits)
+    draw(folder, *(images[:COLUMNS] for images in (outlines, made, digits)))
     error, copying, field = _distance(made, digits), _distance(outlines, digits), _receptive_field()
     return Finding(
         figure=f"mean difference from the held-out digit {error:.3f}; of its outline {copying:.3f}",
@@ -79,7 +71,7 @@ def _cyclegan(folder: Path) -> Finding:
     )
     with torch.no_grad():
         back = (model.to_a(2 * made - 1) + 1) / 2
-    _draw(folder, a, made, back, b)
+    draw(folder, *(images[:COLUMNS] for images in (a, made, back, b)))
     error, copying, cycle = _distance(made, b), _distance(a, b), _distance(back, a)
     return Finding(
         figure=f"mean difference from the true negative {error:.3f} (of copying {copying:.3f}); there "
