@@ -40,7 +40,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 COMPLETED = 8  # test images, a column each
 # Of models whose likelihood is estimated: the published number of samples, for so many test images.
 IMPORTANCE_SAMPLES, IMPORTANCE_IMAGES = 5000, 200
-CLASSIFIER = ClassifierConfig(epochs=3, hidden=256)  # published: 100 epochs, 1024 units
+CLASSIFIER = ClassifierConfig(epochs=20)  # published: 100 epochs
 
 #: What a picture beyond curve and samples shows.
 PICTURES = {

@@ -17,6 +17,7 @@ Choice = Literal["accepted", "extremes"]
 _BURN_IN = 1024
 _PERCENTILE = 80.0
 _PROPOSALS = 50  # for an image of the extremes
+_COLUMNS = 10  # at most, of the extremes
 
 
 def save_by_rejection(
@@ -41,11 +42,13 @@ def save_by_rejection(
     given = isinstance(model, AdversarialModel) and hasattr(model, "latents")
     if not given or model.num_classes:
         raise ValueError(f"--rejection: takes a GAN without classes, got {type(model).__name__}")
+    columns = None
     if choice == "extremes":
         if n % 2:
             raise ValueError(f"-n: must be even, half of the images are the best, got {n}")
         highest, lowest = extremes(model, n // 2, seed=seed, batch_size=batch_size)
         images = torch.cat([highest, lowest.flip(0)])
+        columns = max(c for c in range(1, _COLUMNS + 1) if n // 2 % c == 0)  # each half has whole rows
         said = f"the {n // 2} most and least acceptable images of {n * _PROPOSALS}"
     else:
         sampler = DiscriminatorRejectionSampler.from_model(
@@ -58,7 +61,7 @@ def save_by_rejection(
             f"{n} accepted images, {state.acceptance:.0%} of the proposals, {state.stale} of them stale"
         )
     levels = from_unit((images.cpu() + 1) / 2, model.levels)
-    save_png(path, image_grid(levels, model.levels))
+    save_png(path, image_grid(levels, model.levels, columns))
     return said
 
 
