@@ -335,25 +335,11 @@ struct Backward {
   }
 };
 
-template <class A>
-static int64_t bytes_of(const GaussianMixture& p) {
-  Arena arena{0};
-  Backward<A> f(p, arena);
-  return static_cast<int64_t>(arena.at);
-}
-template <class A>
-static void run(const GaussianMixture& p) {
-  Arena arena{reinterpret_cast<uintptr_t>(p.workspace)};
-  Backward<A>(p, arena).run();
-}
-
 }  // namespace
 
 void gaussian_mixture_bwd_bytes(const GaussianMixture& p, int64_t* bytes) {
-  *bytes = p.dtype == DType::float64 ? bytes_of<double>(p) : bytes_of<float>(p);
+  *bytes = bytes_of<Backward>(p);
 }
-void gaussian_mixture_bwd_cpu(const GaussianMixture& p) {
-  p.dtype == DType::float64 ? run<double>(p) : run<float>(p);
-}
+void gaussian_mixture_bwd_cpu(const GaussianMixture& p) { run<Backward>(p); }
 
 }  // namespace genfast::GENFAST_ISA

@@ -138,25 +138,11 @@ struct Forward {
   }
 };
 
-template <class A>
-static int64_t bytes_of(const GaussianMixture& p) {
-  Arena arena{0};
-  Forward<A> f(p, arena);
-  return static_cast<int64_t>(arena.at);
-}
-template <class A>
-static void run(const GaussianMixture& p) {
-  Arena arena{reinterpret_cast<uintptr_t>(p.workspace)};
-  Forward<A>(p, arena).run();
-}
-
 }  // namespace
 
 void gaussian_mixture_fwd_bytes(const GaussianMixture& p, int64_t* bytes) {
-  *bytes = p.dtype == DType::float64 ? bytes_of<double>(p) : bytes_of<float>(p);
+  *bytes = bytes_of<Forward>(p);
 }
-void gaussian_mixture_fwd_cpu(const GaussianMixture& p) {
-  p.dtype == DType::float64 ? run<double>(p) : run<float>(p);
-}
+void gaussian_mixture_fwd_cpu(const GaussianMixture& p) { run<Forward>(p); }
 
 }  // namespace genfast::GENFAST_ISA

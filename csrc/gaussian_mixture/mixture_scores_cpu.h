@@ -86,5 +86,24 @@ GENFAST_INLINE void scores(const Components<A>& c, int64_t panel, Tile<A>& tile,
   if (may_leave_out(c, panel)) leave_out(c, panel, tile, left_out);
 }
 
+// ---- passes: Forward or Backward -----------------------------------------------------------------
+
+// Of the workspace.
+template <template <class> class Pass, class A>
+static int64_t bytes_in(const GaussianMixture& p) {
+  Arena arena{0};
+  Pass<A> pass(p, arena);
+  return static_cast<int64_t>(arena.at);
+}
+template <template <class> class Pass>
+static int64_t bytes_of(const GaussianMixture& p) {
+  return p.dtype == DType::float64 ? bytes_in<Pass, double>(p) : bytes_in<Pass, float>(p);
+}
+template <template <class> class Pass>
+static void run(const GaussianMixture& p) {
+  Arena arena{reinterpret_cast<uintptr_t>(p.workspace)};
+  p.dtype == DType::float64 ? Pass<double>(p, arena).run() : Pass<float>(p, arena).run();
+}
+
 }  // namespace
 }  // namespace genfast::GENFAST_ISA

@@ -112,9 +112,9 @@ class LatentVariableModel(nn.Module):
         self.decoder = decoder(
             latent_dim, self.image_shape, self.likelihood.outputs, network, hidden, layers, channels
         )
-        # The widest layer, of both networks: what bounds how many samples are decoded at once.
         #: Whether likelihoods are probabilities of levels, else densities.
         self.discrete = self.likelihood.discrete
+        # The widest layer, of both networks: what bounds how many samples are decoded at once.
         self._width = max(
             hidden, self.likelihood.outputs * self.image_shape[1] * self.image_shape[2]
         ) * (channels if network == "conv" else 1)
