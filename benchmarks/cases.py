@@ -79,8 +79,8 @@ class Case:
     bytes, flops, bound and reach are per direction; reach maps a side to the speed-up wanted over
     it, and reach_us is a time wanted of the call itself. slack_ulps (of the largest value) widens
     the error budget where eager's own error is a poor yardstick: where it may be nought by luck
-    because few numbers are compared, or turns on the order of a long sum. headline puts the row
-    into the README, where rows with something to reach go anyway. tf32 lets every side round fp32 to
+    because few numbers are compared, or turns on the order of a long sum. headline counts the row
+    in the summary of the README, as do goals. tf32 lets every side round fp32 to
     TF32; conv is for the rows that decide which convolution is taken; saved also measures how many bytes
     each side keeps for its backward.
     """

@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def pages(root: Path) -> dict[Path, str]:
     """Every page of the report with the text that it should have."""
-    results = [read_json(path) for path in sorted((root / "benchmarks/results").glob("*.json"))]
+    paths = sorted((root / "benchmarks/results").glob("*.json"), key=lambda path: path.stem)
+    # GPUs first; Python's sort keeps the order of names otherwise.
+    results = sorted(map(read_json, paths), key=lambda result: "gpu" not in result["env"])
     if not results:
         raise ValueError(f"no results in {root / 'benchmarks/results'}: run `genfast bench --json`")
     readme = root / "README.md"
@@ -61,25 +63,63 @@ def pages(root: Path) -> dict[Path, str]:
         raise ValueError(f"{readme} needs the lines {BEGIN} and {END}, once each, in that order")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    summary = "\n\n".join(readme_table(result) for result in results)
+    summary = "\n\n".join(readme_summary(result) for result in results)
     return {
         readme: f"{before}{BEGIN}\n{summary}\n{END}{after}",
         root / "docs/benchmarks.md": full_page(results),
     }
 
 
-def readme_table(result: Row) -> str:
-    """The headline rows: what was reached, the goal beside it, misses said."""
+def readme_summary(result: Row) -> str:
+    """A line an op and direction: the range over its headline rows, the worst miss; then every loss."""
     lines = [
         _caption(result),
         "",
-        "| op | case | direction | faster than eager | than torch.compile | of the bound | goal |",
-        "|---|---|---|---|---|---|---|",
+        "| op | direction | cases | faster than eager | than torch.compile | of the bound "
+        "| goals reached | furthest from a goal |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in result["rows"]:
         if row["headline"]:
-            lines.append(_line([*_name(row), *_ratios(row), _bound(row), _goals(row)]))
+            groups.setdefault((row["op"], row["direction"]), []).append(row)
+    ops = [op for op, _ in groups]
+    for op, direction in sorted(groups, key=lambda group: (ops.index(group[0]), group[1])):
+        lines.append(_line([op, direction, *_summary(groups[op, direction])]))
+    if losses := [f"{title(row)}: {faster}" for row in result["rows"] if (faster := _losses(row))]:
+        lines += ["", f"Slower than another side: {'; '.join(losses)}."]
     return "\n".join(lines)
+
+
+def _summary(rows: Sequence[Row]) -> list[str]:
+    faster = [speedups(row) for row in rows]
+    wanted = [goal for row in rows for goal in goals(row)]
+    missed = [goal for goal in wanted if goal.missed_by]
+    return [
+        str(len(rows)),
+        *(_range([f[side] for f in faster if side in f], "x") for side in ("eager", COMPILED)),
+        _range([row["bound"]["pct"] for row in rows if row["bound"]], " %"),
+        f"{len(wanted) - len(missed)} of {len(wanted)}" if wanted else "-",
+        str(max(missed, key=lambda goal: goal.missed_by)) if missed else "-",
+    ]
+
+
+def _losses(row: Row) -> str:
+    slower = {side: ratio for side, ratio in speedups(row).items() if round(ratio, 2) < 1}
+    return ", ".join(f"{ratio:.2f}x {side}" for side, ratio in slower.items())
+
+
+def _range(values: Sequence[float], unit: str) -> str:
+    """
+    >>> _range([1.3, 614.2], "x"), _range([86.0], " %")
+    ('1.30x to 614x', '86.0 %')
+    """
+    if not values:
+        return "-"
+    ends = dict.fromkeys(
+        f"{end:.0f}{unit}" if end >= 100 else f"{end:#.3g}{unit}" for end in (min(values), max(values))
+    )
+    return " to ".join(ends)
 
 
 def full_page(results: Sequence[Row]) -> str:

@@ -77,12 +77,23 @@ def test_report_round_trip(repository: Path) -> None:
     assert readme.startswith("before\n")
     assert readme.endswith("after\n")
     assert "old" not in readme
-    for text in (readme, (repository / "docs/benchmarks.md").read_text()):
-        assert "2.00x of 1.5x eager: reached" in text
+    page = (repository / "docs/benchmarks.md").read_text()
+    assert "2.00x of 1.5x eager: reached" in page
+    assert "far off" in page
+    for text in (readme, page):
         assert "0.50x of 1x torch.compile: missed by 50.0 %" in text
-    assert "far off" in (repository / "docs/benchmarks.md").read_text()
+    assert "| double | fwd | 1 | 2.00x | 0.500x | 40.0 % | 1 of 2 |" in readme
+    assert "Slower than another side: double plain, 4x8, float32, fwd: 0.50x torch.compile." in readme
     (repository / "README.md").write_text(readme.replace("2.00x", "9.00x"))
     assert report.main([*arguments, "--check"]) == 1
+
+
+def test_a_gpu_comes_first(repository: Path) -> None:
+    env = read_json(repository / "benchmarks/results/cpu.json")["env"]
+    env |= {"gpu": "NVIDIA Z", "cuda": "13.0", "driver": "580"}
+    write_json(result_file(env, [EXAMPLE], [], ""), repository / "benchmarks/results/z.json")
+    readme = report.pages(repository)[repository / "README.md"]
+    assert readme.index("NVIDIA Z; torch 2") < readme.index("a CPU, avx2")
 
 
 def test_report_says_what_it_lacks(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
