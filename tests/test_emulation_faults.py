@@ -32,6 +32,7 @@ STOPPED = {
     "mma_in_partial_warp": "tensor core operation in a partial warp",
     "misaligned_ldmatrix": "misaligned address: not a multiple of 16",
     "trap": "trap",
+    "static_and_dynamic_shared_memory": "more shared memory, 57344 bytes, than the 49152",
 }
 #: Refused before a thread runs.
 REFUSED = {

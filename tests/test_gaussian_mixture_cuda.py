@@ -57,6 +57,17 @@ def test_every_number_of_features(dim: int, own: bool) -> None:
         assert largest(got - true) <= rounding + 2 * largest(torchs - true)
 
 
+@pytest.mark.parametrize("tf32", [False, True], ids=["fp32", "tf32"])
+def test_points_in_columns(tf32: bool) -> None:
+    """Tensors that lie in memory transposed, which elementwise functions of PyTorch keep so."""
+    points = 0.5 * normal(12, 37).float(), 0.5 * normal(12, 70, seed=1).float()
+    log_var = normal(12, seed=2).float()
+    transposed = results(points[0].t(), points[1].t(), log_var, tf32)
+    rows = results(points[0].t().contiguous(), points[1].t().contiguous(), log_var, tf32)
+    for got, expected in zip(transposed, rows, strict=True):
+        assert torch.allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("offset", [0.0, 5.0])
 def test_tf32_is_the_density_of_points_that_moved_a_little(offset: float) -> None:
     """Far nearer than TF32 products with exact norms, which at sigma 0.1 are off by 0.8 nats."""

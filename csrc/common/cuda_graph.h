@@ -79,6 +79,7 @@ class Graph {
  private:
   void add_node(void* kernel, dim3 grid, dim3 block, size_t smem, void** arguments) {
     if (!graph_) check(cudaGraphCreate(&graph_, 0), "cudaGraphCreate");
+    allow_shared_memory(kernel, smem);
     cudaKernelNodeParams node{};
     node.func = kernel;
     node.gridDim = grid;

@@ -14,6 +14,14 @@ inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
+
+// To be called before a launch or a node of a graph: more dynamic shared memory than every block may have
+// must be asked for, on the device that is current.
+inline void allow_shared_memory(const void* kernel, size_t smem) {
+  if (smem <= 48 * 1024) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem)),
+        "cudaFuncSetAttribute");
+}
 #endif
 
 template <class... Parameters, class... Arguments>
@@ -24,11 +32,7 @@ void launch_kernel(bool cooperative, void (*kernel)(Parameters...), dim3 grid, d
   ::genfast::emulation::launch(cooperative, grid, block, smem,
                                [&] { kernel(static_cast<Parameters>(arguments)...); });
 #else
-  if (smem > 48 * 1024) {  // more must be asked for
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(smem)),
-          "cudaFuncSetAttribute");
-  }
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), smem);
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeCooperative;
   attribute.val.cooperative = 1;

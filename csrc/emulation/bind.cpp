@@ -29,6 +29,10 @@ void bind_emulation(pybind11::module_& module) {
       pybind11::arg("order"), pybind11::arg("seed") = 0,
       "In which order the emulated threads of later launches run; seed: of the order 'random'.");
   module.def(
+      "set_shared_memory", [](size_t bytes) { emulation::config.shared_memory = bytes; },
+      "Bytes of shared memory that a block of the emulated device may have from now on.");
+  module.def("shared_memory", [] { return emulation::config.shared_memory; });
+  module.def(
       "set_capturing", [](bool capturing) { emulation::config.capturing = capturing; },
       "Whether every stream says from now on that a graph is being captured from it.");
   module.def(

@@ -17,6 +17,7 @@ namespace genfast::emulation {
 namespace {
 
 constexpr size_t kStaticAlignment = 16, kDynamicAlignment = 1024;
+constexpr size_t kDefaultShared = 48 << 10;  // of a block, unless it is asked for more
 // A guard page splits a mapping, and Linux allows 65530 mappings to a process.
 constexpr size_t kGuardedFibers = 8192;
 
@@ -79,10 +80,10 @@ void check_shape(bool cooperative, dim3 grid, dim3 block, size_t dynamic_smem) {
   if (blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
     throw EmulatorError("invalid launch: a grid of " + shape(grid) + " (y and z 1 to 65535)");
   }
-  if (dynamic_smem > config.max_dynamic_smem) {
+  if (dynamic_smem > config.shared_memory) {
     throw EmulatorError("invalid launch: " + std::to_string(dynamic_smem) +
                         " bytes of dynamic shared memory, at most " +
-                        std::to_string(config.max_dynamic_smem));
+                        std::to_string(config.shared_memory));
   }
   if (cooperative && blocks > config.max_coresident_blocks) {
     throw EmulatorError("invalid cooperative launch: " + std::to_string(blocks) + " blocks, at most " +
@@ -164,10 +165,20 @@ void check_all_done() {
 
 }  // namespace
 
-void* shared_static(const void* key, size_t bytes) {
+void* shared_static(const void* key, size_t bytes, const char* file_, int line_) {
   Block& block = *scheduler.current->owner;
+  size_t all = bytes, dynamic = 0;
   for (const SharedArray& array : block.shared) {
     if (array.key == key) return array.memory;
+    all += array.bytes;
+    if (array.key == nullptr) dynamic = array.bytes;
+  }
+  // A launch raises a kernel's limit only if its dynamic memory alone is above the default.
+  const size_t limit = dynamic > kDefaultShared ? config.shared_memory : kDefaultShared;
+  if (all > limit) {
+    fail("more shared memory, " + std::to_string(all) + " bytes, than the " + std::to_string(limit) +
+             " that the launch asks for",
+         GENFAST_SITE("SHARED"));
   }
   return add_shared(block, key, bytes, kStaticAlignment);
 }

@@ -18,7 +18,7 @@ struct Config {
   Order order = Order::forward;
   uint64_t seed = 0;                     // of Order::random
   unsigned max_coresident_blocks = 132;  // of a cooperative launch
-  size_t max_dynamic_smem = 227 << 10;   // sm_90
+  size_t shared_memory = 227 << 10;      // of a block, static and dynamic: sm_90
   bool capturing = false;                // what is_capturing says of every stream
 };
 extern Config config;
@@ -55,7 +55,7 @@ void launch(bool cooperative, dim3 grid, dim3 block, size_t dynamic_smem, std::f
 void check_aligned(const void* p, size_t bytes, Site site);
 
 // Shared memory of the current block: exactly as large as asked for, filled with NaN.
-void* shared_static(const void* key, size_t bytes);
+void* shared_static(const void* key, size_t bytes, GENFAST_CALLER);
 void* shared_dynamic();
 
 void block_barrier(Site site);

@@ -63,8 +63,10 @@ GENFAST_DECLARE_CPU(void rejection_accept_fwd_cpu(const RejectionAccept& p);
 
 #ifdef GENFAST_WITH_CUDA
 // Asynchronous on `stream`; `threads` is not used. Nothing is launched where there are no elements.
-// `workspace` is zeroed memory of so many bytes.
-int64_t rejection_workspace_cuda(int64_t count);
+// `workspace` is zeroed memory of so many bytes: for `count` elements of `dtype`; for `count` rows of
+// `row_bytes` each.
+int64_t rejection_accept_workspace_cuda(DType dtype, int64_t count);
+int64_t rejection_compact_workspace_cuda(int64_t count, int64_t row_bytes);
 void rejection_accept_fwd_cuda(const RejectionAccept& p, void* workspace, cudaStream_t stream);
 void rejection_compact_fwd_cuda(const RejectionCompact& p, void* workspace, cudaStream_t stream);
 #endif

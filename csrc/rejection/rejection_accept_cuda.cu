@@ -100,13 +100,22 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+template <class A>
+int64_t tiles_of(int64_t count) {
+  return count == 0 ? 1 : (count + Tile<A>::size - 1) / Tile<A>::size;
+}
+
 }  // namespace
+
+int64_t rejection_accept_workspace_cuda(DType dtype, int64_t count) {
+  const bool wide = dtype == DType::float64;
+  return tile_scan_bytes(wide ? tiles_of<double>(count) : tiles_of<float>(count));
+}
 
 void rejection_accept_fwd_cuda(const RejectionAccept& p, void* workspace, cudaStream_t stream) {
   GENFAST_DISPATCH_DTYPE(p.dtype, {
     using E = cuda::Element<T>;
-    constexpr int kTile = Tile<Arithmetic<E>>::size;
-    const int64_t tiles = p.count == 0 ? 1 : (p.count + kTile - 1) / kTile;
+    const int64_t tiles = tiles_of<Arithmetic<E>>(p.count);
     const TileScan<Arithmetic<E>> scan(workspace, tiles);
     const auto kernel = rejection_accept_fwd_kernel<E>;
     cuda::launch_coop(kernel, cuda::resident_blocks(kernel, kThreads, tiles), kThreads, 0, stream, p,

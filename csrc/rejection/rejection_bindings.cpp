@@ -95,7 +95,10 @@ void bind_rejection(py::module_& m) {
           GENFAST_CALL_CPU(rejection_compact_fwd_cpu, p);
         }));
 #ifdef GENFAST_WITH_CUDA
-  m.def("rejection_workspace_cuda", &rejection_workspace_cuda);
+  m.def("rejection_accept_workspace_cuda", [](int dtype, int64_t count) {
+    return rejection_accept_workspace_cuda(static_cast<DType>(dtype), count);
+  });
+  m.def("rejection_compact_workspace_cuda", &rejection_compact_workspace_cuda);
   m.def("rejection_accept_fwd_cuda", on_cuda(pack_accept, &rejection_accept_fwd_cuda));
   m.def("rejection_compact_fwd_cuda", on_cuda(pack_compact, &rejection_compact_fwd_cuda));
 #endif

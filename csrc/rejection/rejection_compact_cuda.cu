@@ -73,18 +73,23 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// How rows of so many bytes are cut into tiles.
+Tiles tiles_of(int64_t count, int64_t row_bytes) {
+  Tiles tiles{};
+  tiles.rows = kMostRows;
+  while (tiles.rows > kFewestRows && tiles.rows * row_bytes > kTileBytes) tiles.rows /= 2;
+  tiles.items = (tiles.rows + kThreads - 1) / kThreads;
+  tiles.count = count == 0 ? 1 : (count + tiles.rows - 1) / tiles.rows;
+  return tiles;
+}
+
 template <class E>
 void launch(const RejectionCompact& p, void* workspace, cudaStream_t stream) {
-  Tiles tiles{};
-  tiles.row_size = 1;
-  for (int d = 0; d < p.row.dims; ++d) tiles.row_size *= p.row.size[d];
+  int64_t row_size = 1;
+  for (int d = 0; d < p.row.dims; ++d) row_size *= p.row.size[d];
+  Tiles tiles = tiles_of(p.count, row_size * p.element_size);
+  tiles.row_size = row_size;
   tiles.run = p.row.dims == 1 && p.row.stride[0][0] == 1 && p.row.stride[1][0] == 1;
-  tiles.rows = kMostRows;
-  while (tiles.rows > kFewestRows && tiles.rows * tiles.row_size * p.element_size > kTileBytes) {
-    tiles.rows /= 2;
-  }
-  tiles.items = (tiles.rows + kThreads - 1) / kThreads;
-  tiles.count = p.count == 0 ? 1 : (p.count + tiles.rows - 1) / tiles.rows;
   const TileScan<int64_t> scan(workspace, tiles.count);
   const auto kernel = rejection_compact_fwd_kernel<E>;
   cuda::launch_coop(kernel, cuda::resident_blocks(kernel, kThreads, tiles.count), kThreads, 0, stream, p,
@@ -93,9 +98,8 @@ void launch(const RejectionCompact& p, void* workspace, cudaStream_t stream) {
 
 }  // namespace
 
-// Enough for the smallest tiles of either kernel.
-int64_t rejection_workspace_cuda(int64_t count) {
-  return tile_scan_bytes(count == 0 ? 1 : (count + kFewestRows - 1) / kFewestRows);
+int64_t rejection_compact_workspace_cuda(int64_t count, int64_t row_bytes) {
+  return tile_scan_bytes(tiles_of(count, row_bytes).count);
 }
 
 void rejection_compact_fwd_cuda(const RejectionCompact& p, void* workspace, cudaStream_t stream) {

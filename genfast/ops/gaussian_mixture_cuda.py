@@ -22,7 +22,9 @@ _LOWEST, _LEFT_OUT = -1e37, -2e37
 _NEGLIGIBLE = {torch.float32: -40.0, torch.float64: -100.0}  # log2 of a posterior that may count as 0
 _COLUMNS = 32  # of a tile
 _ROWS = 64  # of a block, at most
-_BLOCKS = 264  # that keep a large GPU busy
+# That keep a large GPU busy: 16 for each of 132 multiprocessors, so that it matters little if some get one
+# more than others.
+_BLOCKS = 2112
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def points(
     query_ids, component_ids = (
         None if t is None else t.contiguous() for t in (query_ids, component_ids)
     )
+    # Kernels are given no strides, and what PyTorch computes is laid out as its operands are.
+    x, y = x.contiguous(), y.contiguous()
     return Points(x, y, c, z, means, own, query_ids, component_ids, tf32 and not own)
 
 

@@ -62,7 +62,8 @@ def _accept_cpu(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _accept_cuda(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     logits, _, log_m, *_, check = arguments
-    workspace = _workspace(logits)
+    size = _C.rejection_accept_workspace_cuda(_native.DTYPES[logits.dtype], logits.shape[0])
+    workspace = _workspace(logits, size)
     place = workspace.data_ptr(), *_native.device_and_stream(logits)
     results = _accept_kernel(_C.rejection_accept_fwd_cuda, place, arguments)
     if check:
@@ -100,14 +101,16 @@ def _compact_cpu(samples: Tensor, accept: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compact_cuda(samples: Tensor, accept: Tensor) -> tuple[Tensor, Tensor]:
-    workspace = _workspace(accept)
+    row_bytes = math.prod(samples.shape[1:]) * samples.itemsize
+    size = _C.rejection_compact_workspace_cuda(samples.shape[0], row_bytes)
+    workspace = _workspace(samples, size)
     place = workspace.data_ptr(), *_native.device_and_stream(samples)
     return _compact_kernel(_C.rejection_compact_fwd_cuda, place, samples, accept)
 
 
-def _workspace(batch: Tensor) -> Tensor:
+def _workspace(like: Tensor, size: int) -> Tensor:
     """Zeroed memory in which the blocks of a scan on CUDA tell each other what they have."""
-    return batch.new_zeros((_C.rejection_workspace_cuda(batch.shape[0]),), dtype=torch.uint8)
+    return like.new_zeros(size, dtype=torch.uint8)
 
 
 accept_op = _native.define(

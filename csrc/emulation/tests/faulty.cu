@@ -171,6 +171,11 @@ __global__ void misaligned_ldmatrix(float* g) {
   g[THREAD] = static_cast<float>(r[0]);
 }
 __global__ void trap(float*) { __trap(); }
+__global__ void static_and_dynamic_shared_memory(float* g) {
+  SHARED(float[4096], table);
+  table[THREAD] = dyn_smem<float>()[THREAD];
+  g[THREAD] = table[THREAD];
+}
 
 // ---- launches -----------------------------------------------------------------------------------
 __global__ void nothing(float*) {}
@@ -214,6 +219,7 @@ const Faulty kFaulty[] = {
     FAULTY(mma_in_partial_warp, 48),
     FAULTY(misaligned_ldmatrix),
     FAULTY(trap),
+    FAULTY(static_and_dynamic_shared_memory, 32, 1, 40 << 10),
     {"too_many_threads", nothing, 1025},
     {"no_blocks", nothing, 32, 0},
     {"too_much_shared_memory", nothing, 32, 1, 228 << 10},
