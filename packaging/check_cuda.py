@@ -20,12 +20,16 @@ ARCHITECTURES = ("80", "90a")
 # What `make gpu` builds besides the package: the checks of the emulation on a device (its wrong kernels
 # stay on the CPU), the constants of a GPU, the faults that compute-sanitizer must find.
 PROGRAMS = {
-    "fragments": tuple(
-        f"csrc/emulation/tests/{name}.cu"
-        for name in (
-            "device_main", "primitive_checks", "primitive_workloads", "tensor_workloads",
-            "workload_checks", "workloads",
-        )
+    "fragments": (
+        *(
+            f"csrc/emulation/tests/{name}.cu"
+            for name in (
+                "device_main", "primitive_checks", "primitive_workloads", "rejection_checks",
+                "tensor_workloads", "workload_checks", "workloads",
+            )
+        ),
+        "csrc/rejection/rejection_accept_cuda.cu",
+        "csrc/rejection/rejection_compact_cuda.cu",
     ),
     "constants": ("benchmarks/cuda/constants.cu",),
     "canary": ("packaging/canary.cu",),
@@ -45,7 +49,7 @@ def program_command(
 ) -> list[Path | str]:
     """The command that builds one of PROGRAMS; architecture is as nvcc's -arch has it ("sm_80")."""
     sources = [root / source for source in PROGRAMS[name]]
-    options = (*FLAGS, f"-I{root / 'csrc'}", f"-arch={architecture}")
+    options = (*FLAGS, "-DGENFAST_WITH_CUDA", f"-I{root / 'csrc'}", f"-arch={architecture}")
     # Threads: files of one program at once, by nvcc itself.
     return [nvcc, *options, "--threads", "0", "-o", output, *sources]
 

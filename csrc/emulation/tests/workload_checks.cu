@@ -188,6 +188,7 @@ std::vector<CheckResult> check_workloads() {
         check_chained_scan(), check_functions(), check_uniforms(), check_replays()}) {
     results.push_back(result);
   }
+  for (const CheckResult& result : check_rejection()) results.push_back(result);
   for (const char* format : {"bf16", "bf16 trans", "fp16", "tf32", "3xtf32"}) {
     results.push_back(check_tensor_matmul(format));
   }

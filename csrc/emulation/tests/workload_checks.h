@@ -17,6 +17,8 @@ struct CheckResult {
 
 // Those of primitive_workloads.cu: equal bits.
 std::vector<CheckResult> check_primitives();
+// The package's own kernels whose blocks wait for each other: the right answers.
+std::vector<CheckResult> check_rejection();
 // Runs all workloads, primitives first, on the current device or emulated. Throws what a launch throws.
 std::vector<CheckResult> check_workloads();
 
