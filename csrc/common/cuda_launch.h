@@ -15,12 +15,13 @@ inline void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// To be called before a launch or a node of a graph: more dynamic shared memory than every block may have
-// must be asked for, on the device that is current.
+// To be called before a launch or a node of a graph: more dynamic shared memory than every block may
+// have must be asked for, on the device that is current.
 inline void allow_shared_memory(const void* kernel, size_t smem) {
   if (smem <= 48 * 1024) return;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem)),
-        "cudaFuncSetAttribute");
+  check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(smem)),
+      "cudaFuncSetAttribute");
 }
 #endif
 
