@@ -22,8 +22,8 @@ _LOWEST, _LEFT_OUT = -1e37, -2e37
 _NEGLIGIBLE = {torch.float32: -40.0, torch.float64: -100.0}  # log2 of a posterior that may count as 0
 _COLUMNS = 32  # of a tile
 _ROWS = 64  # of a block, at most
-# That keep a large GPU busy: 16 for each of 132 multiprocessors, so that it matters little if some get one
-# more than others.
+# That keep a large GPU busy: 16 for each of 132 multiprocessors, so that it matters little if some get
+# one more than others.
 _BLOCKS = 2112
 
 
