@@ -1,7 +1,7 @@
 // gated_activation on CUDA: one pass over memory each way, one thread for 16 bytes of every operand
 // where layout and alignment allow it, for one element otherwise. Bound by memory.
 #include "common/cuda_groups.h"
-#include "gated/gate_math.h"
+#include "common/gate_math.h"
 #include "gated/gated.h"
 
 namespace genfast {

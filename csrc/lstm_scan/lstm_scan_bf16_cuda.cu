@@ -3,7 +3,7 @@
 
 namespace genfast::scan {
 
-template void forward_on<Mma<conv::Bf16Path>>(const LstmScan&, ScanPlan, cudaStream_t);
-template void backward_on<Mma<conv::Bf16Path>>(const LstmScan&, bool, ScanPlan, cudaStream_t);
+template void forward_on<Mma<cuda::Bf16Format>>(const LstmScan&, ScanPlan, cudaStream_t);
+template void backward_on<Mma<cuda::Bf16Format>>(const LstmScan&, bool, ScanPlan, cudaStream_t);
 
 }  // namespace genfast::scan

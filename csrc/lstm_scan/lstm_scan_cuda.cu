@@ -12,9 +12,9 @@ namespace scan {
   extern template void backward_on<Path>(const LstmScan&, bool, ScanPlan, cudaStream_t);
 GENFAST_COMPILED_ELSEWHERE(Simt<__nv_bfloat16>)
 GENFAST_COMPILED_ELSEWHERE(Simt<__half>)
-GENFAST_COMPILED_ELSEWHERE(Mma<conv::Tf32x3Path>)
-GENFAST_COMPILED_ELSEWHERE(Mma<conv::Bf16Path>)
-GENFAST_COMPILED_ELSEWHERE(Mma<conv::Fp16Path>)
+GENFAST_COMPILED_ELSEWHERE(Mma<cuda::Tf32x3Format>)
+GENFAST_COMPILED_ELSEWHERE(Mma<cuda::Bf16Format>)
+GENFAST_COMPILED_ELSEWHERE(Mma<cuda::Fp16Format>)
 #undef GENFAST_COMPILED_ELSEWHERE
 
 namespace {
@@ -39,9 +39,9 @@ void with_path(const LstmScan& p, ScanProduct product, const F& f) {
   const bool mma = product == ScanProduct::mma;
   switch (p.dtype) {
     case DType::float64: return f(Simt<double>{});
-    case DType::float32: return mma ? f(Mma<conv::Tf32x3Path>{}) : f(Simt<float>{});
-    case DType::bfloat16: return mma ? f(Mma<conv::Bf16Path>{}) : f(Simt<__nv_bfloat16>{});
-    case DType::float16: return mma ? f(Mma<conv::Fp16Path>{}) : f(Simt<__half>{});
+    case DType::float32: return mma ? f(Mma<cuda::Tf32x3Format>{}) : f(Simt<float>{});
+    case DType::bfloat16: return mma ? f(Mma<cuda::Bf16Format>{}) : f(Simt<__nv_bfloat16>{});
+    case DType::float16: return mma ? f(Mma<cuda::Fp16Format>{}) : f(Simt<__half>{});
   }
 }
 

@@ -3,7 +3,7 @@
 
 namespace genfast::scan {
 
-template void forward_on<Mma<conv::Tf32x3Path>>(const LstmScan&, ScanPlan, cudaStream_t);
-template void backward_on<Mma<conv::Tf32x3Path>>(const LstmScan&, bool, ScanPlan, cudaStream_t);
+template void forward_on<Mma<cuda::Tf32x3Format>>(const LstmScan&, ScanPlan, cudaStream_t);
+template void backward_on<Mma<cuda::Tf32x3Format>>(const LstmScan&, bool, ScanPlan, cudaStream_t);
 
 }  // namespace genfast::scan

@@ -6,7 +6,7 @@
 // as row r - 1, the pixel beside it as row r.
 #pragma once
 #include "common/cuda_elements.h"
-#include "gated/gate_math.h"
+#include "common/gate_math.h"
 #include "lstm_scan/lstm_scan.h"
 
 namespace genfast::scan {

@@ -8,8 +8,8 @@
 //
 // Both paths add up in the order of k from zero, so that a state computed again has the same bits.
 #pragma once
+#include "common/cuda_tiles.h"
 #include "lstm_scan/scan_pixels_cuda.h"
-#include "masked_conv/conv_paths.h"
 
 namespace genfast::scan {
 
@@ -92,14 +92,14 @@ struct Simt {
   };
 };
 
-// Format: a path of masked_conv/conv_paths.h, whose mma takes 32 bytes along k.
+// Format: one of common/cuda_tiles.h, whose mma takes 32 bytes along k.
 template <class Format>
 struct Mma {
   using Element = typename Format::Element;
   using Operand = Element;
   static constexpr int kThreads = 32;
   static constexpr int kMaxWorkers = 16;
-  static constexpr int kStep = conv::kMmaBytes / static_cast<int>(sizeof(Element));
+  static constexpr int kStep = cuda::kMmaBytes / static_cast<int>(sizeof(Element));
 
   static GENFAST_DEVICE Operand operand(Element x) { return x; }
 
@@ -138,9 +138,9 @@ struct Mma {
                        (static_cast<int64_t>(tile) * steps + first / kStep) * kRows * 32 + lane;
       const int pitch_bytes = pitch * static_cast<int>(sizeof(Element));
       const unsigned char* b =
-          reinterpret_cast<const unsigned char*>(rows) + conv::row_major_b(lane, pitch_bytes);
+          reinterpret_cast<const unsigned char*>(rows) + cuda::row_major_b(lane, pitch_bytes);
 #pragma unroll 2
-      for (int i = 0; i < depth; i += kStep, w += kRows * 32, b += conv::kMmaBytes) {
+      for (int i = 0; i < depth; i += kStep, w += kRows * 32, b += cuda::kMmaBytes) {
         uint32_t a[kRows][4];
 #pragma unroll
         for (int m = 0; m < kRows; ++m) {
@@ -176,10 +176,10 @@ struct Mma {
     // Pair i of a lane: with four parts, unit g at positions 2t and 2t + 1 of each tile; with one, also
     // unit g + 8.
     static GENFAST_DEVICE int position(int i, int lane) {
-      return i / (kEach / kTiles) * 8 + conv::product_column(lane, i);
+      return i / (kEach / kTiles) * 8 + cuda::product_column(lane, i);
     }
     static GENFAST_DEVICE int unit(int i, int lane) {
-      return kParts == 4 ? lane / 4 : conv::product_row(lane, i % 4);
+      return kParts == 4 ? lane / 4 : cuda::product_row(lane, i % 4);
     }
     GENFAST_DEVICE float value(int i, int part) const {
       if constexpr (kParts == 4) return sum[i / 2][part / 2][part % 2 * 2 + i % 2];

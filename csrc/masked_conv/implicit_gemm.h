@@ -12,9 +12,9 @@
 // rows are 80 bytes apart, so that ldmatrix meets no bank conflict. Per step: wait, one barrier, fetch
 // the stage after next into the place of the previous one, multiply.
 #pragma once
-#include "gated/gate_math.h"
+#include "common/cuda_tiles.h"
+#include "common/gate_math.h"
 #include "masked_conv/conv_geometry.h"
-#include "masked_conv/conv_paths.h"
 
 namespace genfast::conv {
 
@@ -145,9 +145,15 @@ GENFAST_DEVICE void finish_gated(const ImplicitGemm& g, const Pixel& pixel, int 
   }
 }
 
-template <class Path, bool kVector, bool kGate, int kWarpsN>
-__global__ void __launch_bounds__(kThreads, Path::kBlocks) implicit_gemm_kernel(ImplicitGemm g) {
-  using E = typename Path::Element;
+// How many blocks share a multiprocessor; more would spill.
+template <class Format>
+constexpr int kBlocks = 2;
+template <>
+inline constexpr int kBlocks<cuda::Tf32x3Format> = 1;
+
+template <class Format, bool kVector, bool kGate, int kWarpsN>
+__global__ void __launch_bounds__(kThreads, kBlocks<Format>) implicit_gemm_kernel(ImplicitGemm g) {
+  using E = typename Format::Element;
   constexpr int kStep = kStepBytes / static_cast<int>(sizeof(E)), kChunk = kStep / 4;
   constexpr int kColumns = 32 * kWarpsN, kStageBytes = (kTilePixels + kColumns) * kPitch;
   constexpr int kWarpsM = 8 / kWarpsN, kWarpPixels = kTilePixels / kWarpsM, kTilesM = kWarpPixels / 16;
@@ -193,10 +199,11 @@ __global__ void __launch_bounds__(kThreads, Path::kBlocks) implicit_gemm_kernel(
   float sum[kTilesM][4][4] = {};
   run_stages(steps, fetch, [&](int step) {
     const unsigned char* stage = shared + step % kStages * kStageBytes;
-    const unsigned char* as = stage + warp_pixel * kPitch + row_major_a(lane, kPitch);
-    const unsigned char* bs = stage + (kTilePixels + warp_column) * kPitch + row_major_b(lane, kPitch);
+    const unsigned char* as = stage + warp_pixel * kPitch + cuda::row_major_a(lane, kPitch);
+    const unsigned char* bs =
+        stage + (kTilePixels + warp_column) * kPitch + cuda::row_major_b(lane, kPitch);
 #pragma unroll
-    for (int k = 0; k < kStepBytes; k += kMmaBytes) {
+    for (int k = 0; k < kStepBytes; k += cuda::kMmaBytes) {
       uint32_t b[2][4];
 #pragma unroll
       for (int i = 0; i < 2; ++i) { cuda::ldmatrix_x4(b[i], bs + 16 * i * kPitch + k); }
@@ -207,7 +214,7 @@ __global__ void __launch_bounds__(kThreads, Path::kBlocks) implicit_gemm_kernel(
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
           const uint32_t bn[2] = {b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]};
-          Path::mma(sum[m][n], a, bn);
+          Format::mma(sum[m][n], a, bn);
         }
       }
     }
@@ -217,12 +224,12 @@ __global__ void __launch_bounds__(kThreads, Path::kBlocks) implicit_gemm_kernel(
   for (int m = 0; m < kTilesM; ++m) {
 #pragma unroll
     for (int i = 0; i < 4; i += 2) {
-      const int64_t index = pixel0 + warp_pixel + 16 * m + product_row(lane, i);
+      const int64_t index = pixel0 + warp_pixel + 16 * m + cuda::product_row(lane, i);
       if (index >= g.pixels) continue;
       const Pixel pixel = pixel_at(index, g.height, g.width);
 #pragma unroll
       for (int n = 0; n < (kGate ? 2 : 4); ++n) {
-        const int column = 8 * n + product_column(lane, i);
+        const int column = 8 * n + cuda::product_column(lane, i);
         const float z[2] = {sum[m][n][i], sum[m][n][i + 1]};
         if constexpr (kGate) {
           const float zb[2] = {sum[m][n + 2][i], sum[m][n + 2][i + 1]};
@@ -245,31 +252,31 @@ inline int64_t packed_depth(int taps, int channels, int64_t element_bytes) {
   return depth > 0 ? depth : step;
 }
 
-template <class Path, bool kVector, bool kGate, int kWarpsN>
+template <class Format, bool kVector, bool kGate, int kWarpsN>
 void launch_implicit_gemm_tile(const ImplicitGemm& g, cudaStream_t stream) {
   constexpr int kColumns = 32 * kWarpsN;
   const int64_t columns = kGate ? ceil_div(g.outputs, 16) * 32 : g.outputs;
   const dim3 grid(static_cast<unsigned>(ceil_div(g.pixels, kTilePixels)),
                   static_cast<unsigned>(ceil_div(columns, kColumns)));
-  cuda::launch(implicit_gemm_kernel<Path, kVector, kGate, kWarpsN>, grid, kThreads,
+  cuda::launch(implicit_gemm_kernel<Format, kVector, kGate, kWarpsN>, grid, kThreads,
                kStages * (kTilePixels + kColumns) * kPitch, stream, g);
 }
 
-template <class Path, bool kVector, bool kGate>
+template <class Format, bool kVector, bool kGate>
 void launch_implicit_gemm_gate(const ImplicitGemm& g, cudaStream_t stream) {
   if (g.outputs * (kGate ? 2 : 1) > 64) {
-    launch_implicit_gemm_tile<Path, kVector, kGate, 4>(g, stream);
+    launch_implicit_gemm_tile<Format, kVector, kGate, 4>(g, stream);
   } else {
-    launch_implicit_gemm_tile<Path, kVector, kGate, 2>(g, stream);
+    launch_implicit_gemm_tile<Format, kVector, kGate, 2>(g, stream);
   }
 }
 
-template <class Path>
+template <class Format>
 void launch_implicit_gemm(const ImplicitGemm& g, bool vector, bool gate, cudaStream_t stream) {
-  if (vector && gate) return launch_implicit_gemm_gate<Path, true, true>(g, stream);
-  if (vector) return launch_implicit_gemm_gate<Path, true, false>(g, stream);
-  if (gate) return launch_implicit_gemm_gate<Path, false, true>(g, stream);
-  launch_implicit_gemm_gate<Path, false, false>(g, stream);
+  if (vector && gate) return launch_implicit_gemm_gate<Format, true, true>(g, stream);
+  if (vector) return launch_implicit_gemm_gate<Format, true, false>(g, stream);
+  if (gate) return launch_implicit_gemm_gate<Format, false, true>(g, stream);
+  launch_implicit_gemm_gate<Format, false, false>(g, stream);
 }
 
 }  // namespace genfast::conv

@@ -11,13 +11,13 @@ namespace genfast {
 namespace conv {
 
 // Compiled in masked_conv_{bf16,fp16,tf32,fp32}_cuda.cu.
-#define GENFAST_COMPILED_ELSEWHERE(Path)                                                          \
-  extern template void launch_implicit_gemm<Path>(const ImplicitGemm&, bool, bool, cudaStream_t); \
-  extern template void launch_weight_gradient<Path>(const WeightGradient&, bool, cudaStream_t);
-GENFAST_COMPILED_ELSEWHERE(Bf16Path)
-GENFAST_COMPILED_ELSEWHERE(Fp16Path)
-GENFAST_COMPILED_ELSEWHERE(Tf32Path)
-GENFAST_COMPILED_ELSEWHERE(Tf32x3Path)
+#define GENFAST_COMPILED_ELSEWHERE(Format)                                                          \
+  extern template void launch_implicit_gemm<Format>(const ImplicitGemm&, bool, bool, cudaStream_t); \
+  extern template void launch_weight_gradient<Format>(const WeightGradient&, bool, cudaStream_t);
+GENFAST_COMPILED_ELSEWHERE(cuda::Bf16Format)
+GENFAST_COMPILED_ELSEWHERE(cuda::Fp16Format)
+GENFAST_COMPILED_ELSEWHERE(cuda::Tf32Format)
+GENFAST_COMPILED_ELSEWHERE(cuda::Tf32x3Format)
 #undef GENFAST_COMPILED_ELSEWHERE
 
 namespace {
@@ -42,20 +42,20 @@ void check_sizes(const MaskedConvShape& s) {
   }
 }
 
-// Calls f with the path for dtype and precision.
+// Calls f with the format for dtype and precision.
 template <class F>
-void with_path(const MaskedConvShape& s, const F& f) {
-  if (s.dtype == DType::bfloat16) return f(Bf16Path{});
-  if (s.dtype == DType::float16) return f(Fp16Path{});
-  if (s.allow_tf32) return f(Tf32Path{});
-  f(Tf32x3Path{});
+void with_format(const MaskedConvShape& s, const F& f) {
+  if (s.dtype == DType::bfloat16) return f(cuda::Bf16Format{});
+  if (s.dtype == DType::float16) return f(cuda::Fp16Format{});
+  if (s.allow_tf32) return f(cuda::Tf32Format{});
+  f(cuda::Tf32x3Format{});
 }
 
 // Packs the weight and convolves; g comes with its maps, bias and channels of y.
-template <class Path>
+template <class Format>
 void run_gemm(const MaskedConvShape& s, const Packing& packing, ImplicitGemm g, void* workspace,
               cudaStream_t stream) {
-  using E = typename Path::Element;
+  using E = typename Format::Element;
   const unsigned blocks = static_cast<unsigned>(ceil_div(packing.rows * packing.depth, kPackThreads));
   cuda::launch(pack_weight_kernel<E>, blocks, kPackThreads, 0, stream, packing,
                static_cast<E*>(workspace));
@@ -70,7 +70,7 @@ void run_gemm(const MaskedConvShape& s, const Packing& packing, ImplicitGemm g, 
   g.packed = workspace;
   g.depth = packing.depth;
   g.outputs = packing.rows_channels;
-  launch_implicit_gemm<Path>(g, vector_channels(g.x, s.dtype, g.channels), packing.gated, stream);
+  launch_implicit_gemm<Format>(g, vector_channels(g.x, s.dtype, g.channels), packing.gated, stream);
 }
 
 void forward(const MaskedConv2d& p, bool gated, cudaStream_t stream) {
@@ -83,12 +83,13 @@ void forward(const MaskedConv2d& p, bool gated, cudaStream_t stream) {
   g.cond = p.cond;
   g.y = p.y;
   g.pre = p.pre;
-  with_path(p.shape, [&](auto path) {
-    run_gemm<decltype(path)>(p.shape, packing(p.shape, p.weight, gated, false), g, p.workspace, stream);
+  with_format(p.shape, [&](auto format) {
+    run_gemm<decltype(format)>(p.shape, packing(p.shape, p.weight, gated, false), g, p.workspace,
+                               stream);
   });
 }
 
-template <class Path>
+template <class Format>
 void weight_gradient(const MaskedConv2dBwdWeight& p, cudaStream_t stream) {
   const MaskedConvShape& s = p.shape;
   const Splits splits = weight_splits(s);
@@ -107,11 +108,11 @@ void weight_gradient(const MaskedConv2dBwdWeight& p, cudaStream_t stream) {
   if (splits.count > 0) {
     const bool vector =
         vector_channels(p.grad, s.dtype, s.out_channels) && vector_channels(p.x, s.dtype, s.in_channels);
-    launch_weight_gradient<Path>(g, vector, stream);
+    launch_weight_gradient<Format>(g, vector, stream);
   }
   const int64_t elements =
       static_cast<int64_t>(s.out_channels) * s.in_channels * s.kernel_height * s.kernel_width;
-  cuda::launch(reduce_weight_kernel<typename Path::Element>,
+  cuda::launch(reduce_weight_kernel<typename Format::Element>,
                static_cast<unsigned>(ceil_div(elements, kReduceThreads)), kReduceThreads, 0, stream, g,
                p.grad_weight, splits.count, elements);
 }
@@ -165,9 +166,9 @@ void masked_conv2d_bwd_input_cuda(const MaskedConv2dBwdInput& p, cudaStream_t st
   conv::ImplicitGemm g{};
   g.x = p.grad;
   g.y = p.grad_x;
-  conv::with_path(p.shape, [&](auto path) {
-    conv::run_gemm<decltype(path)>(p.shape, conv::packing(p.shape, p.weight, false, true), g,
-                                   p.workspace, stream);
+  conv::with_format(p.shape, [&](auto format) {
+    conv::run_gemm<decltype(format)>(p.shape, conv::packing(p.shape, p.weight, false, true), g,
+                                     p.workspace, stream);
   });
 }
 
@@ -180,7 +181,7 @@ void masked_conv2d_bwd_weight_cuda(const MaskedConv2dBwdWeight& p, cudaStream_t 
   conv::check_sizes(s);
   const bool mma = conv::use_mma(s);
   if (p.grad_weight.data && mma) {
-    conv::with_path(s, [&](auto path) { conv::weight_gradient<decltype(path)>(p, stream); });
+    conv::with_format(s, [&](auto format) { conv::weight_gradient<decltype(format)>(p, stream); });
   } else if (p.grad_weight.data) {
     conv::simt_bwd_weight(p, stream);
   }

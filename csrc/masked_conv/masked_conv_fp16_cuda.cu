@@ -3,7 +3,7 @@
 
 namespace genfast::conv {
 
-template void launch_implicit_gemm<Fp16Path>(const ImplicitGemm&, bool, bool, cudaStream_t);
-template void launch_weight_gradient<Fp16Path>(const WeightGradient&, bool, cudaStream_t);
+template void launch_implicit_gemm<cuda::Fp16Format>(const ImplicitGemm&, bool, bool, cudaStream_t);
+template void launch_weight_gradient<cuda::Fp16Format>(const WeightGradient&, bool, cudaStream_t);
 
 }  // namespace genfast::conv

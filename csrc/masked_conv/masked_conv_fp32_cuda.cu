@@ -3,7 +3,7 @@
 
 namespace genfast::conv {
 
-template void launch_implicit_gemm<Tf32x3Path>(const ImplicitGemm&, bool, bool, cudaStream_t);
-template void launch_weight_gradient<Tf32x3Path>(const WeightGradient&, bool, cudaStream_t);
+template void launch_implicit_gemm<cuda::Tf32x3Format>(const ImplicitGemm&, bool, bool, cudaStream_t);
+template void launch_weight_gradient<cuda::Tf32x3Format>(const WeightGradient&, bool, cudaStream_t);
 
 }  // namespace genfast::conv

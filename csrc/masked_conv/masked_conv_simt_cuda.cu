@@ -1,6 +1,6 @@
 #include "masked_conv/masked_conv_simt.h"
 
-#include "gated/gate_math.h"
+#include "common/gate_math.h"
 #include "masked_conv/conv_geometry.h"
 
 namespace genfast::conv {

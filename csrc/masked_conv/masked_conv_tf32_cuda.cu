@@ -3,7 +3,7 @@
 
 namespace genfast::conv {
 
-template void launch_implicit_gemm<Tf32Path>(const ImplicitGemm&, bool, bool, cudaStream_t);
-template void launch_weight_gradient<Tf32Path>(const WeightGradient&, bool, cudaStream_t);
+template void launch_implicit_gemm<cuda::Tf32Format>(const ImplicitGemm&, bool, bool, cudaStream_t);
+template void launch_weight_gradient<cuda::Tf32Format>(const WeightGradient&, bool, cudaStream_t);
 
 }  // namespace genfast::conv

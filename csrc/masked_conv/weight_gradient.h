@@ -39,13 +39,13 @@ GENFAST_DEVICE void advance(Walk& w, const Pixel& step, int64_t by, int height, 
   if (w.at.row >= height) w.at.row -= height, ++w.at.image;
 }
 
-template <class Path, bool kVector>
+template <class Format, bool kVector>
 __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(WeightGradient g) {
-  using E = typename Path::Element;
+  using E = typename Format::Element;
   constexpr int kSize = static_cast<int>(sizeof(E)), kChunk = 16 / kSize, kPixels = 64 / kSize;
   constexpr int kPad = kSize == 2 ? 16 : 32;
   constexpr int kPitchA = kTileOut * kSize + kPad, kPitchB = kTilePairs * kSize + kPad;
-  constexpr int kStageBytes = kPixels * (kPitchA + kPitchB), kMmaPixels = kMmaBytes / kSize;
+  constexpr int kStageBytes = kPixels * (kPitchA + kPitchB), kMmaPixels = cuda::kMmaBytes / kSize;
   constexpr int kPiecesA = kTileOut / kChunk, kPiecesB = kTilePairs / kChunk;
   unsigned char* shared = cuda::dyn_smem<unsigned char>();
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
@@ -133,17 +133,17 @@ __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(WeightGradien
       uint32_t a[2][4];
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        load_transposed_a<E>(a[m], as + k * kPitchA + 16 * m * kSize, lane, kPitchA);
+        cuda::load_transposed_a<E>(a[m], as + k * kPitchA + 16 * m * kSize, lane, kPitchA);
       }
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         uint32_t b[4];
-        load_transposed_b<E>(b, bs + k * kPitchB + 16 * n * kSize, lane, kPitchB);
+        cuda::load_transposed_b<E>(b, bs + k * kPitchB + 16 * n * kSize, lane, kPitchB);
         const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
-          Path::mma(sum[m][2 * n], a[m], b0);
-          Path::mma(sum[m][2 * n + 1], a[m], b1);
+          Format::mma(sum[m][2 * n], a[m], b0);
+          Format::mma(sum[m][2 * n + 1], a[m], b1);
         }
       }
     }
@@ -155,8 +155,8 @@ __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(WeightGradien
     for (int n = 0; n < 4; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int o = out0 + warp_out + 16 * m + product_row(lane, i);
-        const int k = pair0 + warp_pair + 8 * n + product_column(lane, i);
+        const int o = out0 + warp_out + 16 * m + cuda::product_row(lane, i);
+        const int k = pair0 + warp_pair + 8 * n + cuda::product_column(lane, i);
         if (o < g.outputs && k < g.pairs) {
           g.partial[(static_cast<int64_t>(blockIdx.z) * g.outputs + o) * g.pairs + k] = sum[m][n][i];
         }
@@ -165,21 +165,22 @@ __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(WeightGradien
   }
 }
 
-template <class Path, bool kVector>
+template <class Format, bool kVector>
 void launch_weight_gradient_tile(const WeightGradient& g, cudaStream_t stream) {
-  constexpr int kSize = static_cast<int>(sizeof(typename Path::Element));
+  constexpr int kSize = static_cast<int>(sizeof(typename Format::Element));
   constexpr int kStageBytes =
       64 / kSize * ((kTileOut + kTilePairs) * kSize + 2 * (kSize == 2 ? 16 : 32));
   const dim3 grid(static_cast<unsigned>(ceil_div(g.pairs, kTilePairs)),
                   static_cast<unsigned>(ceil_div(g.outputs, kTileOut)),
                   static_cast<unsigned>(ceil_div(g.pixels, g.pixels_per_split)));
-  cuda::launch(weight_gradient_kernel<Path, kVector>, grid, kThreads, kStages * kStageBytes, stream, g);
+  cuda::launch(weight_gradient_kernel<Format, kVector>, grid, kThreads, kStages * kStageBytes, stream,
+               g);
 }
 
-template <class Path>
+template <class Format>
 void launch_weight_gradient(const WeightGradient& g, bool vector, cudaStream_t stream) {
-  if (vector) return launch_weight_gradient_tile<Path, true>(g, stream);
-  launch_weight_gradient_tile<Path, false>(g, stream);
+  if (vector) return launch_weight_gradient_tile<Format, true>(g, stream);
+  launch_weight_gradient_tile<Format, false>(g, stream);
 }
 
 }  // namespace genfast::conv

@@ -1,59 +1,53 @@
-// The number formats of the tensor-core convolutions, and where a warp's fragments lie in shared memory.
-// The lane maps are those of common/cuda_mma.h; this is the one place where they turn into addresses.
+// The number formats of tensor-core products, and where a warp's fragments lie in shared memory.
+// The lane maps are those of cuda_mma.h; this is the one place where they turn into addresses.
 #pragma once
 #include "common/cuda_elements.h"
 
-namespace genfast::conv {
+namespace genfast::cuda {
 
 // One mma takes 32 bytes along K of each operand: 16 elements of 16 bits, or 8 fp32.
 constexpr int kMmaBytes = 32;
 
-// A path's kBlocks: how many blocks of implicit_gemm_kernel share a multiprocessor; more would spill.
-
-struct Bf16Path {
-  static constexpr int kBlocks = 2;
+struct Bf16Format {
   using Element = __nv_bfloat16;
   static GENFAST_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    cuda::mma_bf16(d, a, b);
+    mma_bf16(d, a, b);
   }
 };
 
-struct Fp16Path {
-  static constexpr int kBlocks = 2;
+struct Fp16Format {
   using Element = __half;
   static GENFAST_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    cuda::mma_fp16(d, a, b);
+    mma_fp16(d, a, b);
   }
 };
 
 // fp32 rounded to TF32: relative error 2^-11 a factor.
-struct Tf32Path {
-  static constexpr int kBlocks = 2;
+struct Tf32Format {
   using Element = float;
   static GENFAST_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     uint32_t ra[4], rb[2];
 #pragma unroll
-    for (int r = 0; r < 4; ++r) ra[r] = cuda::round_tf32(__uint_as_float(a[r]));
+    for (int r = 0; r < 4; ++r) ra[r] = round_tf32(__uint_as_float(a[r]));
 #pragma unroll
-    for (int r = 0; r < 2; ++r) rb[r] = cuda::round_tf32(__uint_as_float(b[r]));
-    cuda::mma_tf32(d, ra, rb);
+    for (int r = 0; r < 2; ++r) rb[r] = round_tf32(__uint_as_float(b[r]));
+    mma_tf32(d, ra, rb);
   }
 };
 
 // fp32 by three TF32 products: each factor is high + low, and only low * low is left out. An infinite
 // factor gives NaN.
-struct Tf32x3Path {
-  static constexpr int kBlocks = 1;
+struct Tf32x3Format {
   using Element = float;
   static GENFAST_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     uint32_t ah[4], al[4], bh[2], bl[2];
 #pragma unroll
-    for (int r = 0; r < 4; ++r) cuda::split_tf32(__uint_as_float(a[r]), ah[r], al[r]);
+    for (int r = 0; r < 4; ++r) split_tf32(__uint_as_float(a[r]), ah[r], al[r]);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) cuda::split_tf32(__uint_as_float(b[r]), bh[r], bl[r]);
-    cuda::mma_tf32(d, al, bh);
-    cuda::mma_tf32(d, ah, bl);
-    cuda::mma_tf32(d, ah, bh);
+    for (int r = 0; r < 2; ++r) split_tf32(__uint_as_float(b[r]), bh[r], bl[r]);
+    mma_tf32(d, al, bh);
+    mma_tf32(d, ah, bl);
+    mma_tf32(d, ah, bh);
   }
 };
 
@@ -73,7 +67,7 @@ GENFAST_DEVICE int row_major_b(int lane, int pitch) {
 template <class E>
 GENFAST_DEVICE void load_transposed_a(uint32_t (&a)[4], const unsigned char* tile, int lane, int pitch) {
   if constexpr (sizeof(E) == 2) {
-    cuda::ldmatrix_x4_trans(a, tile + (lane % 8 + lane / 16 * 8) * pitch + lane / 8 % 2 * 16);
+    ldmatrix_x4_trans(a, tile + (lane % 8 + lane / 16 * 8) * pitch + lane / 8 % 2 * 16);
   } else {
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
@@ -85,7 +79,7 @@ GENFAST_DEVICE void load_transposed_a(uint32_t (&a)[4], const unsigned char* til
 template <class E>
 GENFAST_DEVICE void load_transposed_b(uint32_t (&b)[4], const unsigned char* tile, int lane, int pitch) {
   if constexpr (sizeof(E) == 2) {
-    cuda::ldmatrix_x4_trans(b, tile + lane % 16 * pitch + lane / 16 * 16);
+    ldmatrix_x4_trans(b, tile + lane % 16 * pitch + lane / 16 * 16);
   } else {
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
@@ -95,4 +89,4 @@ GENFAST_DEVICE void load_transposed_b(uint32_t (&b)[4], const unsigned char* til
   }
 }
 
-}  // namespace genfast::conv
+}  // namespace genfast::cuda
