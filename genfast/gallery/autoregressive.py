@@ -48,8 +48,8 @@ class _Autoregressive:
         return Finding(
             figure=f"{test:.3f} bits/dim on test digits; independent pixels {plain:.3f}",
             check=f"the probabilities of all {_TINY_LEVELS ** (height * width)} binary images of "
-            f"{height}x{width} sum to 1 within {abs(total - 1):.0e}, and the trained model needs fewer "
-            "bits than independent pixels",
+            f"{height}x{width} sum to {total:.12f}, and the trained model needs fewer bits than "
+            "independent pixels",
             passed=abs(total - 1) <= _TOLERANCE and test < plain,
             caption="First row: real test images of 8x8 pixels. Below: samples, not selected.",
         )

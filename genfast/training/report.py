@@ -1,6 +1,6 @@
 """The page that `genfast demo` leaves: one HTML file beside its pictures, made from measurements.
 
-Nothing is fetched when it is read, and every figure on it comes from the two dictionaries given.
+Every figure on it comes from the two dictionaries given.
 """
 
 from __future__ import annotations
@@ -9,22 +9,11 @@ from html import escape
 from string import Template
 from typing import Any
 
-_PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>genfast demo</title>
-<style>
-:root { color-scheme: light dark; --soft: #6b7280; --line: #d1d5db; --box: #f3f4f6; }
-@media (prefers-color-scheme: dark) {
-  :root { --soft: #9ca3af; --line: #374151; --box: #1f2937; }
-}
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1.5rem; }
-h1 { line-height: 1.2; margin-bottom: .25rem; }
+from genfast.training.html import html_page
+
+_STYLE = """\
 h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
-.soft, figcaption { color: var(--soft); font-size: .9rem; }
+figcaption { color: var(--soft); font-size: .9rem; }
 .figures { display: grid; gap: .75rem; }
 .figures { grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
 .figures div { background: var(--box); border-radius: .5rem; padding: .75rem 1rem; }
@@ -37,10 +26,9 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; white-space: nowrap; }
 code { background: var(--box); padding: .1rem .3rem; overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<h1>genfast demo</h1>
+"""
+
+_BODY = Template("""\
 <p class="soft">Made on $made by <code>genfast demo</code>; every figure was measured then.</p>
 <p>A Gated PixelCNN was trained from nothing on the handwritten digits of scikit-learn
 ($train images of 8&times;8 pixels, 17 grey levels), given the digit's class.</p>
@@ -66,8 +54,6 @@ $benchmarks
 
 <h2>Machine</h2>
 <div class="scroll"><table>$environment</table></div>
-</body>
-</html>
 """)
 
 
@@ -91,7 +77,7 @@ def render(figures: dict[str, Any], benchmarks: dict[str, Any]) -> str:
         f"{figures['required_improvement']:.0%} fewer bits than independent pixels: the result is "
         f"{comparison} that mark."
     )
-    return _PAGE.substitute(
+    body = _BODY.substitute(
         made=escape(figures["made"]),
         train=figures["train_images"],
         tiles="".join(f"<div><b>{value}</b>{label}</div>" for value, label in tiles),
@@ -107,6 +93,7 @@ def render(figures: dict[str, Any], benchmarks: dict[str, Any]) -> str:
             for name, value in figures["environment"].items()
         ),
     )
+    return html_page("genfast demo", body, style=_STYLE, width=46)
 
 
 def _benchmarks(result: dict[str, Any]) -> str:
