@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
-import forked
 import numpy as np
 import pytest
 import torch
-from torch.nn.parallel import DistributedDataParallel
+from joined import hear, two
 from training_runs import config, start
 
 from genfast.data import load
@@ -141,49 +136,10 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error() -> None:
         Batches(load("digits"), config(batch_size=64, accumulate=3), processes)
 
 
-def two(work: Callable[..., None], *arguments: Any) -> tuple[list[BaseProcess], list[Connection]]:
-    """Two processes joined by hand: torchrun would kill the one that is left when the other ends.
-
-    Each calls work(tell, processes, *arguments); an error is told too, and ends it.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    pipes = [forked.context().Pipe(duplex=False) for _ in range(2)]
-    both = [
-        forked.context().Process(target=_joined, args=(rank, port, pipes[rank][1], work, *arguments))
-        for rank in range(2)
-    ]
-    for process in both:
-        process.start()
-    for _, writer in pipes:
-        writer.close()
-    return list(both), [reader for reader, _ in pipes]
-
-
-def _joined(rank: int, port: int, told: Connection, work: Callable[..., None], *arguments: Any) -> None:
-    torch.set_num_threads(1)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    os.environ.update(shared, RANK=str(rank))
-    try:
-        with Processes.from_environment("cpu") as processes:
-            work(told.send, processes, *arguments)
-    except Exception as error:
-        told.send(repr(error))
-    # What holds on to a group that has ended keeps its threads, which abort or block the process's end.
-    assert not any(type(held) is DistributedDataParallel for held in gc.get_objects())
-
-
-def hear(reader: Connection) -> Any:
-    """The next thing that a process tells."""
-    assert reader.poll(60), "it still waits"
-    return reader.recv()
-
-
 def failing(tell: Callable[[Any], None], processes: Processes, broken: int, out: Path) -> None:
     """Number `broken` of the two fails: 1 in its third step, 0 as it writes."""
 
-    def fail() -> NoReturn:
+    def fail(*_: object) -> NoReturn:
         raise OSError(28, "No space left on device", "there")
 
     trainer = Trainer.start(config(), out, quiet=True, processes=processes)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from genfast.data import Split
 from genfast.models.adversarial import AdversarialModel
+from genfast.models.adversarial.image_pool import ImagePool
 from genfast.training.batches import Part
-from genfast.training.checkpoint import prefixed
+from genfast.training.checkpoint import part_of, prefixed
 from genfast.training.config import TrainConfig
 from genfast.training.distributed import Processes
 from genfast.training.estimates import Moments
@@ -32,19 +33,22 @@ class AdversarialStep:
     Gradients are summed over the parts and processes; DistributedDataParallel, which takes one loss over
     all weights, has no part in this. Running statistics of batch normalisation are averaged over the
     processes after every step, so that all have the same model; the statistics that normalise in
-    training are those of a part.
+    training are those of a part. Image pools are each process's own.
     """
 
     def __init__(
         self, model: AdversarialModel, config: TrainConfig, processes: Processes, total_steps: int
     ) -> None:
-        if config.compile:
-            raise ConfigError("compile: must be off for adversarial models")
         if config.early_stopping and model.LEADER == "discriminator":
             raise ConfigError(
                 f"early_stopping: must be 0 for {config.model}: its validation loss is the "
                 "discriminator's, which says nothing of the samples"
             )
+        if config.compile:
+            try:
+                model.compile_players()
+            except ValueError as error:
+                raise ConfigError(f"compile: {error}") from error
         self.model, self.config, self.processes = model, config, processes
         self.total_steps = total_steps
         self.weights = {player: model.player_weights(player) for player in model.PLAYERS}
@@ -81,6 +85,7 @@ class AdversarialStep:
         for player, optimizer in self.optimizers.items():
             gathered, values[player] = pack_state(optimizer)
             tensors.update(prefixed(player, gathered))
+        tensors.update(self._pools_of_others())
         return tensors, values
 
     def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any], step: int) -> None:
@@ -91,13 +96,32 @@ class AdversarialStep:
         if set(values) != set(self.optimizers):
             raise ValueError(f"the optimisers are of {sorted(values)}, not {sorted(self.optimizers)}")
         for player, optimizer in self.optimizers.items():
-            start = f"{player}."
-            own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-            unpack_state(optimizer, own, values[player])
+            unpack_state(optimizer, part_of(tensors, player), values[player])
+        saved = 1
+        while part_of(tensors, _of_process(saved)):
+            saved += 1
+        if (source := self.processes.rank % saved) > 0:
+            own = part_of(tensors, _of_process(source))
+            for name, pool in _image_pools(self.model).items():
+                pool.load_state_dict(part_of(own, name))
         self._step = step
 
     def settle(self, *models: Any) -> None:
         """Nothing: weights are ready as they are."""
+
+    def _pools_of_others(self) -> dict[str, Tensor]:
+        """On rank 0, the image pools of the other processes; its own are the model's."""
+        pools = _image_pools(self.model)
+        if not pools:
+            return {}
+        own: dict[str, Tensor] = {}
+        if not self.processes.is_main:
+            for name, pool in pools.items():
+                own.update(prefixed(name, {key: t.cpu() for key, t in pool.state_dict().items()}))
+        found: dict[str, Tensor] = {}
+        for rank, tensors in enumerate(self.processes.gather(own) or []):
+            found.update(prefixed(_of_process(rank), tensors))
+        return found
 
     def _move(self, player: str, turn: int, parts: Sequence[Part], rate: float) -> tuple[float, float]:
         """One player's update -> its loss and the norm of its gradient before clipping."""
@@ -137,6 +161,15 @@ class AdversarialStep:
     def _average_statistics(self) -> None:
         if self._shared:
             _replace(self._shared, self.processes.all_reduce_mean(_flat(self._shared)))
+
+
+def _of_process(rank: int) -> str:
+    """What the names of the tensors that are that process's own begin with."""
+    return f"process-{rank}"
+
+
+def _image_pools(model: nn.Module) -> dict[str, ImagePool]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, ImagePool)}
 
 
 def _running_statistics(model: nn.Module) -> list[Tensor]:

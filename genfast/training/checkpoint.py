@@ -44,13 +44,18 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name begins with `prefix.`, without it."""
-        start = f"{prefix}."
-        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+        return part_of(self.tensors, prefix)
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` under the names `prefix.*`, as `Checkpoint.part` finds them."""
+    """`tensors` under the names `prefix.*`, as `part_of` finds them."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What `prefixed` was given, from among `tensors`."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

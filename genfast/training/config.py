@@ -137,7 +137,9 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = _setting(
         "fp32", "bf16 computes under torch.autocast; weights and the loss itself stay in fp32"
     )
-    compile: bool = _setting(False, "compile the loss by torch.compile")
+    compile: bool = _setting(
+        False, "compile the loss (of adversarial models: the networks) by torch.compile"
+    )
     threads: int | None = _setting(
         None,
         "CPU threads of a process (default: torch's number at the start of the run)",

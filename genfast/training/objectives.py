@@ -50,7 +50,10 @@ class Objective(Protocol):
         """Take one step. Raises `NotFinite`, on all processes at once."""
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the steps so far have gathered, as named tensors and JSON values."""
+        """What the steps so far have gathered, as named tensors and JSON values; on rank 0, all of it.
+
+        All processes call it.
+        """
 
     def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any], step: int) -> None:
         """Go on after `step` steps with what `pack` gave."""

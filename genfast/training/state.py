@@ -33,7 +33,10 @@ class RunState:
         return self.model if self.average is None else self.average.model
 
     def pack(self, config: TrainConfig, data: dict[str, Any]) -> Checkpoint:
-        """A checkpoint of it, with the settings and the description of the data."""
+        """A checkpoint of it, with the settings and the description of the data.
+
+        All processes call it; only rank 0's is whole.
+        """
         tensors, gathered = self.objective.pack()
         return Checkpoint(
             {

@@ -193,7 +193,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, then what is made from it for people: config.toml, metrics.csv."""
         self.objective.settle(self.model, self.evaluated)
-        self.processes.on_main(self._write)
+        checkpoint = self.state.pack(self.config, self._data_description)
+        self.processes.on_main(lambda: self._write(checkpoint))
 
     # -- the parts of the loop ---------------------------------------------------------------------
 
@@ -300,8 +301,7 @@ class Trainer:
         save_png(self._samples_path(), picture)
         self.log.samples(self.step, picture)
 
-    def _write(self) -> None:
-        checkpoint = self.state.pack(self.config, self._data_description)
+    def _write(self, checkpoint: ckpt.Checkpoint) -> None:
         # The best one first: should the program end in between, the resumed run writes it again.
         best = self.history.best_epoch(self.steps_per_epoch)
         if self.config.early_stopping and best and self.step == best * self.steps_per_epoch:

@@ -53,6 +53,14 @@ class AdversarialModel(nn.Module):
         """The weights that the player's optimiser moves."""
         return [weight for module in self.player_modules(player) for weight in module.parameters()]
 
+    def compile_players(self) -> None:
+        """Compile the modules of all players in place, by torch.compile; a state_dict stays as it is.
+
+        Raises `ValueError` for a model whose losses torch.compile cannot differentiate.
+        """
+        for module in dict.fromkeys(m for player in self.PLAYERS for m in self.player_modules(player)):
+            module.compile()
+
     def turns(self, step: int) -> tuple[str, ...]:
         """The players that move in step `step` of training, counted from 0, in their order.
 

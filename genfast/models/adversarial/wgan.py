@@ -116,6 +116,13 @@ class WGAN(NoiseGAN):
             normalisation=nn.BatchNorm2d if constraint == "clipping" else layer_norm,
         )
 
+    def compile_players(self) -> None:
+        if self.constraint == "penalty":
+            raise ValueError(
+                "must be off for constraint 'penalty': torch.compile has no second derivatives"
+            )
+        super().compile_players()
+
     def turns(self, step: int) -> tuple[str, ...]:
         """The critic in every step, and the generator where its turn is due."""
         if self.constraint == "penalty":
