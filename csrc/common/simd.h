@@ -101,20 +101,29 @@ GENFAST_INLINE Exponential exp_parts(Vec x) {
 GENFAST_INLINE Vec value(Exponential e) { return e.scale * e.fraction + e.scale; }
 GENFAST_INLINE Vec minus_one(Exponential e) { return e.scale * e.fraction + (e.scale - 1.0f); }
 
-// 2^x for x up to 126, 0 where it would not be a normal number.
+// 2^x for x up to 126, 0 where it would be no normal number (with AVX-512: no number).
 GENFAST_INLINE Vec exp2_of(Vec x) {
+#ifdef __AVX512F__
+  const __m512 whole =
+      _mm512_maskz_roundscale_ps(0xffff, reinterpret_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT);
+  const Vec r = x - reinterpret_cast<Vec>(whole);
+#else
   const float magic = 12582912.0f;
   x = at_least(x, -127.0f);
-  const Vec shifted = x + magic;
-  const IVec k = bits(shifted) - bits(broadcast(magic));
-  const Vec r = x - (shifted - magic);
+  const Vec shifted = x + magic, r = x - (shifted - magic);
+#endif
   Vec p = broadcast(1.535336188e-4f);  // Cephes' exp2f
   p = p * r + 1.339887440e-3f;
   p = p * r + 9.618437357e-3f;
   p = p * r + 5.550332548e-2f;
   p = p * r + 2.402264791e-1f;
   p = p * r + 6.931472028e-1f;
-  return (p * r + 1.0f) * from_bits((k + 127) << 23);
+  p = p * r + 1.0f;
+#ifdef __AVX512F__
+  return reinterpret_cast<Vec>(_mm512_maskz_scalef_ps(0xffff, reinterpret_cast<__m512>(p), whole));
+#else
+  return p * from_bits((bits(shifted) - bits(broadcast(magic)) + 127) << 23);
+#endif
 }
 
 // log(x) of normal positive numbers (Cephes' logf): x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)),

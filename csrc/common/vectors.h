@@ -44,6 +44,28 @@ GENFAST_INLINE DVec exp2_of(DVec x) {
   return y;
 }
 
+// A bit for each lane where a <= b does not hold, as with a NaN.
+GENFAST_INLINE uint32_t lanes_above(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_NLE_UQ);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(
+      _mm256_cmp_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_NLE_UQ)));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(
+      _mm_movemask_ps(_mm_cmpnle_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b))));
+#else
+  uint32_t lanes = 0;
+  for (int i = 0; i < kLanes; ++i) lanes |= (a[i] <= b[i] ? 0u : 1u) << i;
+  return lanes;
+#endif
+}
+GENFAST_INLINE uint32_t lanes_above(DVec a, DVec b) {
+  uint32_t lanes = 0;
+  for (int i = 0; i < kLanesOf<double>; ++i) lanes |= (a[i] <= b[i] ? 0u : 1u) << i;
+  return lanes;
+}
+
 // Rows x vectors of sums that stay in registers: as many as the level has, less the operands.
 #if defined(__AVX512F__)
 constexpr int kTileRows = 6;

@@ -1,62 +1,28 @@
 // The gradient of the log-density on the CPU. A tile's posteriors follow from its scores and the kept
-// evidence; two products with them give the gradients. A tile whose posteriors are all too small to be
-// seen in any sum is skipped.
-#include "gaussian_mixture/mixture_scores_cpu.h"
+// evidence; two products with them give the gradients. Posteriors too small to be seen in any sum are left
+// out: a tile of which few others remain is not multiplied as a whole, but pair by pair.
+#include "gaussian_mixture/mixture_posteriors_cpu.h"
 
 namespace genfast::GENFAST_ISA {
 namespace {
 
 constexpr int64_t kPanelsAtOnce = 60 / kTileRows, kQueriesAtOnce = 60;
 
-// log2 of the posterior probability below which a tile is skipped.
+// Up to so many pairs of a tile whose posteriors count, each is taken by itself; products of the whole
+// tile would take longer.
 template <class A>
-constexpr A kNegligible = sizeof(A) == sizeof(double) ? -100 : -40;
+constexpr int kFewPairs = kTileRows * kBlock<A> / 8;
 
-// to (rows, width) += a (rows, n) b (n, width) for kRows rows at a time; a's strides are `row` and
-// `step`.
-template <int kRows, int kVectors, class A>
-static __attribute__((noinline)) void multiply_columns(int64_t n, const A* a, int64_t row, int64_t step,
-                                                       const A* b, int64_t width, A* to) {
-  VectorFor<A> sum[kRows][kVectors];
-  GENFAST_EACH_ROW(kRows) {
-    GENFAST_EACH_VECTOR(kVectors) sum[i][j] = load(to + i * width + j * kLanesOf<A>);
-  }
-  multiply_add(n, a, row, step, b, width, sum);
-  GENFAST_EACH_ROW(kRows) {
-    GENFAST_EACH_VECTOR(kVectors) store(to + i * width + j * kLanesOf<A>, sum[i][j]);
-  }
+template <class A>
+GENFAST_INLINE void clear(A* values, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = 0;
 }
-template <int kRows, class A>
-GENFAST_INLINE void multiply_rows(int64_t n, const A* a, int64_t row, int64_t step, const A* b,
-                                  int64_t width, A* to) {
-  constexpr int64_t kVector = kLanesOf<A>;
-  int64_t left = width / kVector;
-  while (left > 0) {
-    const int64_t now = left == 5 ? 3 : smaller(left, 4);  // 3 + 2 rather than 4 + 1
-    switch (now) {
-      case 1: multiply_columns<kRows, 1>(n, a, row, step, b, width, to); break;
-      case 2: multiply_columns<kRows, 2>(n, a, row, step, b, width, to); break;
-      case 3: multiply_columns<kRows, 3>(n, a, row, step, b, width, to); break;
-      default: multiply_columns<kRows, 4>(n, a, row, step, b, width, to);
-    }
-    left -= now, b += now * kVector, to += now * kVector;
-  }
-}
-
-#ifdef __AVX512F__
-constexpr int kComponentRows = 4;  // divides kBlock
-#else
-constexpr int kComponentRows = 2;
-#endif
 
 template <class A>
 struct Backward {
   using V = VectorFor<A>;
-  static constexpr int64_t kPitch = kBlock<A> + kLanesOf<A>;  // no power of two: lines would collide
-
   Operands<A> o;
-  A *top, *scale,
-      *threshold;  // (queries): largest score, gradient / sum, score of a negligible posterior
+  Evidence<A> evidence;         // (queries)
   A* z_sums;       // (component splits, queries, width): posteriors times rows of components
   A *component_sums, *masses;  // (query splits, components, width), (..., components), if several
   A* query_masses;             // (component splits, queries, lanes): sums of a query's posteriors
@@ -71,9 +37,7 @@ struct Backward {
     wants_z = p.grad_z != nullptr;
     wants_components = p.grad_means || p.grad_log_var;
     wants_sums = wants_components || p.grad_log_weights;
-    top = arena.take<A>(queries);
-    scale = arena.take<A>(queries);
-    threshold = arena.take<A>(queries);
+    evidence = {arena.take<A>(queries), arena.take<A>(queries), arena.take<A>(queries)};
     z_sums = arena.take<A>(wants_z ? s.component_splits * queries * s.width : 0);
     const int64_t partial = s.query_splits > 1 ? s.query_splits * s.blocks * kBlock<A> : 0;
     component_sums = arena.take<A>(partial * s.width);
@@ -100,7 +64,7 @@ struct Backward {
     Worker(Backward& f, Arena& arena) : f(f), components(f.o, arena) {
       const int64_t width = f.o.shape.width;
       rows = f.o.p.own_variances ? arena.take<A>(kBlock<A> * width) : components.centred;
-      posterior = arena.take<A>(kQueriesAtOnce * kPitch);
+      posterior = arena.take<A>(kQueriesAtOnce * kPitch<A>);
       sums = arena.take<A>(kBlock<A> * width);
       mass = arena.take<A>(kBlock<A>);
       row = arena.take<A>(f.o.shape.padded);
@@ -115,13 +79,10 @@ struct Backward {
       A* const z_sums = f.z_sums + slot * s.width;
       query_masses = f.query_masses + slot * kLanesOf<A>;
       double* const log_var_sums = f.log_var_sums + split * s.padded;
-      for (int64_t d = 0; d < s.padded; ++d) log_var_sums[d] = 0;
-      const Range lanes = {panels.begin * kTileRows * kLanesOf<A>, panels.end * kTileRows * kLanesOf<A>};
-      for (int64_t i = lanes.begin; i < lanes.end; ++i) query_masses[i] = 0;
-      if (f.wants_z) {
-        const int64_t end = panels.end * kTileRows * s.width;
-        for (int64_t i = panels.begin * kTileRows * s.width; i < end; ++i) z_sums[i] = 0;
-      }
+      clear(log_var_sums, s.padded);
+      const int64_t first = panels.begin * kTileRows, queries = panels.end * kTileRows - first;
+      clear(query_masses + first * kLanesOf<A>, queries * kLanesOf<A>);
+      if (f.wants_z) clear(z_sums + first * s.width, queries * s.width);
       for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         begin_block(block);
         for (int64_t at = panels.begin; at < panels.end; at += kPanelsAtOnce) {
@@ -135,8 +96,8 @@ struct Backward {
     void begin_block(int64_t block) {
       components.pack(block);
       const int64_t padded = f.o.shape.padded, width = f.o.shape.width;
-      for (int64_t i = 0; i < kBlock<A> * width; ++i) sums[i] = 0;
-      for (int64_t j = 0; j < kBlock<A>; ++j) mass[j] = 0;
+      clear(sums, kBlock<A> * width);
+      clear(mass, kBlock<A>);
       if (!f.o.p.own_variances) return;
       const A unit = static_cast<A>(2 * kLn2);
       for (int64_t j = 0; j < kBlock<A>; ++j) {
@@ -150,55 +111,59 @@ struct Backward {
 
     void add(Range panels, A* z_sums) {
       const int64_t width = f.o.shape.width, first = panels.begin * kTileRows;
-      const int64_t queries = panels.end * kTileRows - first;
-      bool alive[kPanelsAtOnce], any_alive = false;
-      for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-        const int64_t at = panel - panels.begin;
+      const int64_t count = panels.end - panels.begin;
+      bool dense[kPanelsAtOnce], any_dense = false;
+      for (int64_t at = 0; at < count; ++at) {
+        const int64_t query = first + at * kTileRows;
         Tile<A> tile;
-        scores(components, panel, tile, nullptr);
-        alive[at] = posteriors(tile, panel * kTileRows, posterior + at * kTileRows * kPitch);
-        any_alive |= alive[at];
+        uint64_t counts[kTileRows];
+        scores(components, panels.begin + at, tile, nullptr);
+        const int pairs = pairs_that_count(tile, f.evidence.threshold + query, counts);
+        dense[at] = pairs > kFewPairs<A>;
+        any_dense |= dense[at];
+        if (dense[at]) {
+          posteriors(tile, f.evidence, query, posterior + at * kTileRows * kPitch<A>, mass, query_masses);
+        } else if (pairs) {
+          add_pairs(tile, counts, query, z_sums);
+        }
       }
-      if (!any_alive) return;
-      for (int64_t at = 0; f.wants_z && at < panels.end - panels.begin; ++at) {
-        if (!alive[at]) continue;
-        multiply_rows<kTileRows>(kBlock<A>, posterior + at * kTileRows * kPitch, kPitch, 1, rows, width,
-                                 z_sums + (first + at * kTileRows) * width);
+      if (!any_dense) return;
+      for (int64_t at = 0; at < count; ++at) {
+        A* const tile = posterior + at * kTileRows * kPitch<A>;
+        if (!dense[at]) {
+          clear(tile, kTileRows * kPitch<A>);
+        } else if (f.wants_z) {
+          multiply_rows<kTileRows>(kBlock<A>, tile, kPitch<A>, 1, rows, width,
+                                   z_sums + (first + at * kTileRows) * width);
+        }
       }
       for (int64_t j = 0; f.wants_components && j < kBlock<A>; j += kComponentRows) {
-        multiply_rows<kComponentRows>(queries, posterior + j, 1, kPitch, f.o.rows + first * width, width,
-                                      sums + j * width);
+        multiply_rows<kComponentRows>(count * kTileRows, posterior + j, 1, kPitch<A>,
+                                      f.o.rows + first * width, width, sums + j * width);
       }
     }
 
-    // Whether any posterior of the tile counts; if not, they are zeros.
-    __attribute__((noinline)) bool posteriors(const Tile<A>& tile, int64_t first, A* to) {
-      decltype(V{} < V{}) seen{};
-      GENFAST_EACH_ROW(kTileRows) {
-        const V threshold = broadcast(f.threshold[first + i]);
-        GENFAST_EACH_VECTOR(kTileVectors) seen |= ~(tile.score[i][j] <= threshold);  // a NaN counts
-      }
-      if (!any(seen)) {
-        GENFAST_EACH_ROW(kTileRows) {
-          GENFAST_EACH_VECTOR(kTileVectors) store(to + i * kPitch + j * kLanesOf<A>, V{});
-        }
-        return false;
-      }
-      V total[kTileVectors];
-      GENFAST_EACH_VECTOR(kTileVectors) total[j] = load(mass + j * kLanesOf<A>);
-      GENFAST_EACH_ROW(kTileRows) {
-        const V top = broadcast(f.top[first + i]), scale = broadcast(f.scale[first + i]);
-        V of_query = load(query_masses + (first + i) * kLanesOf<A>);
+    __attribute__((noinline)) void add_pairs(const Tile<A>& tile, const uint64_t* counts, int64_t first,
+                                             A* z_sums) {
+      const int64_t width = f.o.shape.width;
+      for (int i = 0; i < kTileRows; ++i) {
+        if (!counts[i]) continue;
+        const int64_t query = first + i;
+        const V top = broadcast(f.evidence.top[query]);
+        alignas(64) A p[kBlock<A>];
         GENFAST_EACH_VECTOR(kTileVectors) {
-          const V p = exp2_of(tile.score[i][j] - top) * scale;
-          total[j] += p;
-          of_query += p;
-          store(to + i * kPitch + j * kLanesOf<A>, p);
+          store(p + j * kLanesOf<A>, exp2_of(tile.score[i][j] - top) * f.evidence.scale[query]);
         }
-        store(query_masses + (first + i) * kLanesOf<A>, of_query);
+        for (uint64_t left = counts[i]; left; left &= left - 1) {
+          const int j = __builtin_ctzll(left);
+          mass[j] += p[j];
+          query_masses[query * kLanesOf<A> + j % kLanesOf<A>] += p[j];
+          if (f.wants_z) add_scaled(width, p[j], rows + j * width, z_sums + query * width);
+          if (f.wants_components) {
+            add_scaled(width, p[j], f.o.rows + query * width, sums + j * width);
+          }
+        }
       }
-      GENFAST_EACH_VECTOR(kTileVectors) store(mass + j * kLanesOf<A>, total[j]);
-      return true;
     }
 
     void keep_sums(int64_t split, int64_t block) {
@@ -233,12 +198,12 @@ struct Backward {
   A grad(int64_t b) const { return static_cast<const A*>(o.p.grad.data)[b * o.p.grad.row]; }
 
   void prepare_query(int64_t b) {
-    const A* const evidence = static_cast<const A*>(o.p.evidence);
-    const bool counts = b < o.p.queries && evidence[o.p.queries + b] != 0;  // some component is left
-    const A sum = counts ? evidence[o.p.queries + b] : 1;
-    top[b] = counts ? evidence[b] : -static_cast<A>(kLowest);
-    scale[b] = counts ? grad(b) / sum : 0;
-    threshold[b] = counts ? top[b] + static_cast<A>(log2(sum)) + kNegligible<A> : top[b];
+    const A* const kept = static_cast<const A*>(o.p.evidence);
+    const bool counts = b < o.p.queries && kept[o.p.queries + b] != 0;  // some component is left
+    const A sum = counts ? kept[o.p.queries + b] : 1, top = counts ? kept[b] : -static_cast<A>(kLowest);
+    evidence.top[b] = top;
+    evidence.scale[b] = counts ? grad(b) / sum : 0;
+    evidence.threshold[b] = counts ? top + static_cast<A>(log2(sum)) + kNegligible<A> : top;
   }
 
   // Of a block of components, from the sums over queries, all of them.

@@ -22,6 +22,14 @@ constexpr int kTileVectors = 4;
 template <class A>
 constexpr int kBlock = kTileVectors * kLanesOf<A>;  // components in a block
 
+// Calls body(d) for vectors that cover 0..n, of which the last overlaps the one before; n is at least one.
+template <class A, class Body>
+GENFAST_INLINE void over_row(int64_t n, const Body& body) {
+  int64_t d = 0;
+  for (; d + kLanesOf<A> <= n; d += kLanesOf<A>) body(d);
+  if (d < n) body(n - kLanesOf<A>);
+}
+
 template <class V>
 GENFAST_INLINE V larger(V a, V b) {
   return a < b ? b : a;
@@ -175,94 +183,6 @@ struct Operands {
       own[b] = -0.5 * sum;
       low[b] = b < p.queries && p.query_ids.data ? static_cast<int32_t>(id_of(p.query_ids, b)) : 0;
     }
-  }
-};
-
-// A block of components, packed by the thread that is at it.
-template <class A>
-struct Components {
-  using V = VectorFor<A>;
-  const Operands<A>& o;
-  int64_t first, count;
-  A* planes;   // (dim, kBlock): centred means or, for own variances, sqrt(v log2(e) / 2) (dim, kBlock)
-               // and the centred means times it (dim, kBlock)
-  A* bias;     // (kBlock): what of the score depends on the component alone
-  A* centred;  // (kBlock, padded)
-  A* scales;   // (kBlock, padded), own variances: sqrt(v log2(e) / 2)
-  A* shifts;   // (kBlock, padded), own variances: centred * scale
-  A* buffer;   // (padded)
-  int32_t* low;
-
-  GENFAST_INLINE_MEMBER Components(const Operands<A>& o, Arena& arena) : o(o) {
-    const int64_t padded = o.shape.padded, rows = o.p.own_variances ? kBlock<A> : 0;
-    planes = arena.take<A>((o.p.own_variances ? 2 : 1) * padded * kBlock<A>);
-    bias = arena.take<A>(kBlock<A>);
-    centred = arena.take<A>(kBlock<A> * padded);
-    scales = arena.take<A>(rows * padded);
-    shifts = arena.take<A>(rows * padded);
-    buffer = arena.take<A>(padded);
-    low = arena.take<int32_t>(kBlock<A>);
-  }
-
-  void pack(int64_t block) {
-    const GaussianMixture& p = o.p;
-    first = block * kBlock<A>;
-    count = smaller(kBlock<A>, p.components - first);
-    const int64_t dim = o.shape.dim, padded = o.shape.padded;
-    for (int64_t j = 0; j < kBlock<A>; ++j) {
-      A* const to = centred + j * padded;
-      const A* const from = j < count ? read_row(p.dtype, p.means, first + j, dim, buffer) : o.center;
-      for (int64_t d = 0; d < dim; ++d) to[d] = from[d] - o.center[d];
-      for (int64_t d = dim; d < padded; ++d) to[d] = 0;
-      A weight = 0;
-      if (p.log_weights.data && j < count) {
-        weight = *read_row(p.dtype, p.log_weights, first + j, 1, &weight);
-      }
-      bias[j] = j < count ? weight * static_cast<A>(kLog2e) : static_cast<A>(kLeftOut);
-      low[j] = p.component_ids.data && j < count
-                   ? static_cast<int32_t>(id_of(p.component_ids, first + j))
-                   : 0;
-    }
-    p.own_variances ? own_variances() : shared_variance();
-    for (int j = 0; j < kBlock<A>; ++j) bias[j] = bias[j] < kLeftOut ? kLeftOut : bias[j];  // weight 0
-  }
-
- private:
-  void shared_variance() {
-    read_planes(centred, o.shape.padded, kBlock<A>, o.shape.padded, planes, kBlock<A>);
-    V square[kTileVectors] = {};
-    for (int64_t d = 0; d < o.shape.dim; ++d) {
-      GENFAST_EACH_VECTOR(kTileVectors) {
-        const V x = load(planes + d * kBlock<A> + j * kLanesOf<A>);
-        square[j] += x * x * o.precision[d];
-      }
-    }
-    GENFAST_EACH_VECTOR(kTileVectors) {
-      A* const at = bias + j * kLanesOf<A>;
-      store(at, load(at) - square[j] * static_cast<A>(0.5 * kLog2e));
-    }
-  }
-
-  void own_variances() {
-    const GaussianMixture& p = o.p;
-    const int64_t dim = o.shape.dim, padded = o.shape.padded;
-    const A root = static_cast<A>(0.8493218002880191);  // of log2(e) / 2
-    for (int64_t d = 0; d < padded; ++d) buffer[d] = 0;
-    for (int64_t j = 0; j < kBlock<A>; ++j) {
-      const A* const from = j < count ? read_row(p.dtype, p.log_var, first + j, dim, buffer) : o.center;
-      V sum{};
-      for (int64_t d = 0; d < padded; d += kLanesOf<A>) {
-        const V log_var = load(from + d), scale = exp_of(log_var * A(-0.5)) * root;
-        store(scales + j * padded + d, j < count ? scale : V{});
-        store(shifts + j * padded + d, j < count ? load(centred + j * padded + d) * scale : V{});
-        sum += log_var;
-      }
-      double total = 0;
-      for (int lane = 0; lane < kLanesOf<A>; ++lane) total += sum[lane];
-      if (j < count) bias[j] -= static_cast<A>(0.5 * kLog2e * total);
-    }
-    read_planes(scales, padded, kBlock<A>, padded, planes, kBlock<A>);
-    read_planes(shifts, padded, kBlock<A>, padded, planes + padded * kBlock<A>, kBlock<A>);
   }
 };
 

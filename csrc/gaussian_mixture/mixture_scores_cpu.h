@@ -1,6 +1,6 @@
 // The scores of a tile of queries x components on the CPU.
 #pragma once
-#include "gaussian_mixture/mixture_cpu.h"
+#include "gaussian_mixture/mixture_components_cpu.h"
 
 namespace genfast::GENFAST_ISA {
 namespace {
