@@ -70,7 +70,9 @@ def by_attention(z: Tensor, means: Tensor, log_var: Tensor) -> Tensor:
 def gaussian_mixture_log_prob(device: str, quick: bool) -> Iterator[Case]:
     yield _mixture(device, 50_000, "one variance", reach=REACH)
     if not quick:
+        # How many posteriors count decides on the time of the backward: next to none, or all.
         yield _mixture(device, 50_000, "one variance, narrow", scale=0.1)
+        yield _mixture(device, 50_000, "one variance, wide", scale=1.0)
         yield _mixture(device, 500, "500 components with variances", queries=8192)
         yield _mixture(device, 50_000, "one variance, small batch", queries=16)
         if device != "cpu":

@@ -224,11 +224,23 @@ def test_ragged_tiles(isa: str, queries: int, log_var: Tensor, weighted: bool) -
         torch.testing.assert_close(got, true, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("sigma", [0.35, 0.05])
-def test_tiles_that_are_skipped_are_not_missed(isa: str, sigma: float) -> None:
-    """Narrow components, of which most tiles have no posterior to speak of, in fp32 against fp64."""
-    means = 0.5 * normal(3000, 40)
-    tensors = [means[:200] + sigma * normal(200, 40, seed=1), means, torch.tensor(2 * math.log(sigma))]
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("sigma", [0.05, 0.35, 0.5, 1.0])
+def test_posteriors_that_are_left_out_are_not_missed(isa: str, sigma: float, own: bool) -> None:
+    """fp32 against fp64, with next to no posteriors to speak of, few, many and all."""
+    means, log_var = 0.5 * normal(3000, 40), torch.tensor(2 * math.log(sigma))
+    log_var = log_var + 0.1 * normal(3000, 40, seed=2) if own else log_var
+    tensors = [means[:200] + sigma * normal(200, 40, seed=1), means, log_var]
+    _assert_as_exact_as_plain(tensors)
+
+
+def test_scores_that_rise(isa: str) -> None:
+    """Components ever nearer to the queries, so that the largest score so far never lasts."""
+    means = torch.linspace(12, -0.1, 1500, dtype=torch.float64)[:, None].expand(-1, 5)
+    _assert_as_exact_as_plain([0.1 * normal(9, 5), means, torch.tensor(-2.0)])
+
+
+def _assert_as_exact_as_plain(tensors: list[Tensor]) -> None:
     exact = gradients(reference.gaussian_mixture_log_prob, [t.float().double() for t in tensors])
     got = gradients(ops.gaussian_mixture_log_prob, [t.float() for t in tensors])
     plain = gradients(reference.gaussian_mixture_log_prob, [t.float() for t in tensors])

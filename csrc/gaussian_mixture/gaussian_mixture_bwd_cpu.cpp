@@ -1,6 +1,7 @@
 // The gradient of the log-density on the CPU. A tile's posteriors follow from its scores and the kept
-// evidence; two products with them give the gradients. Posteriors too small to be seen in any sum are left
-// out: a tile of which few others remain is not multiplied as a whole, but pair by pair.
+// evidence; two products with them give the gradients. Posteriors too small to be seen in any sum are
+// left out: a tile of which few others remain is not multiplied as a whole, but pair by pair.
+#include "gaussian_mixture/mixture_gradients_cpu.h"
 #include "gaussian_mixture/mixture_posteriors_cpu.h"
 
 namespace genfast::GENFAST_ISA {
@@ -14,36 +15,30 @@ template <class A>
 constexpr int kFewPairs = kTileRows * kBlock<A> / 8;
 
 template <class A>
-GENFAST_INLINE void clear(A* values, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) values[i] = 0;
-}
-
-template <class A>
 struct Backward {
   using V = VectorFor<A>;
   Operands<A> o;
-  Evidence<A> evidence;         // (queries)
-  A* z_sums;       // (component splits, queries, width): posteriors times rows of components
+  Gradients<A> gradients;
+  Evidence<A> evidence;        // (queries)
   A *component_sums, *masses;  // (query splits, components, width), (..., components), if several
-  A* query_masses;             // (component splits, queries, lanes): sums of a query's posteriors
-  double* log_var_sums;        // (splits, padded), shared variance
   Arena scratch;
   int64_t scratch_bytes = 0;
   bool wants_z, wants_components, wants_sums;
 
-  Backward(const GaussianMixture& p, Arena& arena) : o(p, arena, true), scratch{0} {
+  Backward(const GaussianMixture& p, Arena& arena)
+      : o(p, arena, true), gradients{o, nullptr, nullptr, nullptr}, scratch{0} {
     const Shape<A>& s = o.shape;
     const int64_t queries = s.padded_queries();
     wants_z = p.grad_z != nullptr;
     wants_components = p.grad_means || p.grad_log_var;
     wants_sums = wants_components || p.grad_log_weights;
     evidence = {arena.take<A>(queries), arena.take<A>(queries), arena.take<A>(queries)};
-    z_sums = arena.take<A>(wants_z ? s.component_splits * queries * s.width : 0);
+    gradients.z_sums = arena.take<A>(wants_z ? s.component_splits * queries * s.width : 0);
     const int64_t partial = s.query_splits > 1 ? s.query_splits * s.blocks * kBlock<A> : 0;
     component_sums = arena.take<A>(partial * s.width);
     masses = arena.take<A>(partial);
-    query_masses = arena.take<A>(s.component_splits * queries * kLanesOf<A>);
-    log_var_sums = arena.take<double>(s.splits() * s.padded);
+    gradients.query_masses = arena.take<A>(s.component_splits * queries * kLanesOf<A>);
+    gradients.log_var_sums = arena.take<double>(s.splits() * s.padded);
     Arena counting{0};
     Worker(*this, counting);
     scratch_bytes = static_cast<int64_t>(counting.at);
@@ -76,9 +71,9 @@ struct Backward {
       const Range panels = by_query ? part(s.panels, split, s.query_splits) : Range{0, s.panels};
       const Range blocks = by_query ? Range{0, s.blocks} : part(s.blocks, split, s.component_splits);
       const int64_t slot = by_query ? 0 : split * s.padded_queries();
-      A* const z_sums = f.z_sums + slot * s.width;
-      query_masses = f.query_masses + slot * kLanesOf<A>;
-      double* const log_var_sums = f.log_var_sums + split * s.padded;
+      A* const z_sums = f.gradients.z_sums + slot * s.width;
+      query_masses = f.gradients.query_masses + slot * kLanesOf<A>;
+      double* const log_var_sums = f.gradients.log_var_sums + split * s.padded;
       clear(log_var_sums, s.padded);
       const int64_t first = panels.begin * kTileRows, queries = panels.end * kTileRows - first;
       clear(query_masses + first * kLanesOf<A>, queries * kLanesOf<A>);
@@ -89,7 +84,8 @@ struct Backward {
           add({at, smaller(at + kPanelsAtOnce, panels.end)}, z_sums);
         }
         if (!f.wants_sums) continue;
-        by_query ? keep_sums(split, block) : f.finish_block(components, sums, mass, row, log_var_sums);
+        by_query ? keep_sums(split, block)
+                 : f.gradients.finish_block(components, sums, mass, row, log_var_sums);
       }
     }
 
@@ -122,7 +118,8 @@ struct Backward {
         dense[at] = pairs > kFewPairs<A>;
         any_dense |= dense[at];
         if (dense[at]) {
-          posteriors(tile, f.evidence, query, posterior + at * kTileRows * kPitch<A>, mass, query_masses);
+          posteriors(tile, f.evidence, query, posterior + at * kTileRows * kPitch<A>, mass,
+                     query_masses);
         } else if (pairs) {
           add_pairs(tile, counts, query, z_sums);
         }
@@ -175,7 +172,7 @@ struct Backward {
 
   void run() {
     o.prepare();
-    for (int64_t b = 0; b < o.shape.padded_queries(); ++b) prepare_query(b);
+    over_queries(o.shape.padded_queries(), [&](int64_t b) { prepare_query(b); });
     parallel_for(o.p.threads, o.shape.splits(), 1, [&](int64_t begin, int64_t end) {
       Arena arena = scratch_of(begin);
       Worker worker(*this, arena);
@@ -183,12 +180,21 @@ struct Backward {
     });
     if (o.shape.query_splits > 1 && wants_sums) merge_query_splits();
     if (wants_z) {
-      parallel_for(o.p.threads, o.p.queries, 1 + (1 << 12) / (o.shape.width + 1),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t b = begin; b < end; ++b) finish_query(b);
-                   });
+      GENFAST_DISPATCH_DTYPE(o.p.dtype, {
+        if constexpr (sizeof(Arithmetic<T>) == sizeof(A)) {
+          over_queries(o.p.queries, [&](int64_t b) { gradients.template finish_query<T>(b); });
+        }
+      })
     }
-    if (o.p.grad_log_var && !o.p.own_variances) finish_log_var();
+    if (o.p.grad_log_var && !o.p.own_variances) gradients.finish_log_var();
+  }
+
+  template <class Body>
+  void over_queries(int64_t queries, const Body& body) const {
+    parallel_for(o.p.threads, queries, 1 + (1 << 12) / (o.shape.width + 1),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t b = begin; b < end; ++b) body(b);
+                 });
   }
 
   Arena scratch_of(int64_t split) const {
@@ -206,38 +212,6 @@ struct Backward {
     evidence.threshold[b] = counts ? top + static_cast<A>(log2(sum)) + kNegligible<A> : top;
   }
 
-  // Of a block of components, from the sums over queries, all of them.
-  void finish_block(const Components<A>& c, const A* sums, const A* mass, A* row, double* log_var_sums) {
-    const GaussianMixture& p = o.p;
-    const int64_t dim = o.shape.dim, padded = o.shape.padded, width = o.shape.width;
-    const A unit = static_cast<A>(2 * kLn2);
-    for (int64_t j = 0; j < c.count; ++j) {
-      const A *const sum = sums + j * width, *const mean = c.centred + j * padded;
-      const A* const scales = c.scales + j * padded;
-      const int64_t at = (c.first + j) * dim;
-      if (p.grad_means) {
-        for (int64_t d = 0; d < dim; ++d) {
-          const A precision = p.own_variances ? scales[d] * scales[d] * unit : o.precision[d];
-          row[d] = (sum[d] - mass[j] * mean[d]) * precision;
-        }
-        write_row(p.dtype, row, p.grad_means, at, dim);
-      }
-      if (p.grad_log_var && p.own_variances) {
-        for (int64_t d = 0; d < dim; ++d) {
-          const A squares = sum[padded + d] - 2 * mean[d] * sum[d] + mass[j] * mean[d] * mean[d];
-          row[d] = (squares * scales[d] * scales[d] * unit - mass[j]) / 2;
-        }
-        write_row(p.dtype, row, p.grad_log_var, at, dim);
-      }
-      if (p.grad_log_var && !p.own_variances) {
-        for (int64_t d = 0; d < dim; ++d) {
-          log_var_sums[d] += static_cast<double>(mean[d]) * (mass[j] * mean[d] - 2 * sum[d]);
-        }
-      }
-      if (p.grad_log_weights) write_row(p.dtype, mass + j, p.grad_log_weights, c.first + j, 1);
-    }
-  }
-
   void merge_query_splits() {
     const int64_t width = o.shape.width, pitch = o.shape.blocks * kBlock<A>;
     Arena arena = scratch_of(0);
@@ -251,51 +225,7 @@ struct Backward {
         for (int64_t i = 0; i < kBlock<A> * width; ++i) sums[i] += more[i];
         for (int64_t j = 0; j < kBlock<A>; ++j) mass[j] += more_mass[j];
       }
-      finish_block(worker.components, sums, mass, worker.row, log_var_sums);
-    }
-  }
-
-  void finish_query(int64_t b) {
-    const int64_t padded = o.shape.padded, width = o.shape.width;
-    A *const sum = z_sums + b * width, *const z = o.rows + b * width;
-    for (int64_t split = 1; split < o.shape.component_splits; ++split) {
-      const A* const more = sum + split * o.shape.padded_queries() * width;
-      for (int64_t d = 0; d < width; ++d) sum[d] += more[d];
-    }
-    const A mass = static_cast<A>(query_mass(b));
-    for (int64_t d = 0; d < o.shape.dim; ++d) {
-      sum[d] =
-          o.p.own_variances ? sum[d] - z[d] * sum[padded + d] : (sum[d] - mass * z[d]) * o.precision[d];
-    }
-    write_row(o.p.dtype, sum, o.p.grad_z, b * o.shape.dim, o.shape.dim);
-  }
-
-  // The posteriors of a query add up to its gradient, but for rounding, of which sums that cancel each
-  // other must have the same.
-  double query_mass(int64_t b) const {
-    double mass = 0;
-    for (int64_t split = 0; split < o.shape.component_splits; ++split) {
-      const A* const lanes = query_masses + (split * o.shape.padded_queries() + b) * kLanesOf<A>;
-      for (int lane = 0; lane < kLanesOf<A>; ++lane) mass += lanes[lane];
-    }
-    return mass;
-  }
-
-  // sum over b, n of posterior ((z - mean)^2 v - 1) / 2.
-  void finish_log_var() {
-    double* const squares = log_var_sums;
-    for (int64_t i = o.shape.padded; i < o.shape.splits() * o.shape.padded; ++i) {
-      squares[i % o.shape.padded] += log_var_sums[i];
-    }
-    double total = 0;
-    for (int64_t b = 0; b < o.p.queries; ++b) {
-      const double mass = query_mass(b);
-      const A* const z = o.rows + b * o.shape.width;
-      for (int64_t d = 0; d < o.shape.dim; ++d) squares[d] += mass * z[d] * z[d];
-      total += mass;
-    }
-    for (int64_t d = 0; d < o.shape.dim; ++d) {
-      static_cast<A*>(o.p.grad_log_var)[d] = static_cast<A>(0.5 * (squares[d] * o.precision[d] - total));
+      gradients.finish_block(worker.components, sums, mass, worker.row, gradients.log_var_sums);
     }
   }
 };

@@ -12,8 +12,7 @@ constexpr int64_t kMostPanels = 600 / kTileRows;  // these and what they have ga
 constexpr int kHeadroom = 16;
 
 template <class A>
-static __attribute__((noinline)) void raise_level(const VectorFor<A>& top, A* level,
-                                                  VectorFor<A>* sum) {
+static __attribute__((noinline)) void raise_level(const VectorFor<A>& top, A* level, VectorFor<A>* sum) {
   A now = *level;
   for (int lane = 0; lane < kLanesOf<A>; ++lane) now = larger(now, top[lane]);
   now += kHeadroom;
@@ -82,7 +81,8 @@ struct Forward {
       const Range panels = by_query ? part(s.panels, split, s.query_splits) : Range{0, s.panels};
       const Range blocks = by_query ? Range{0, s.blocks} : part(s.blocks, split, s.component_splits);
       const int64_t slot = by_query ? 0 : split * s.padded_queries();
-      const int64_t count = panels.end - panels.begin, parts = rounded_up(count, kMostPanels) / kMostPanels;
+      const int64_t count = panels.end - panels.begin,
+                    parts = rounded_up(count, kMostPanels) / kMostPanels;
       for (int64_t i = 0; i < parts; ++i) {
         const Range some = part(count, i, parts);
         gather({panels.begin + some.begin, panels.begin + some.end}, blocks, slot);

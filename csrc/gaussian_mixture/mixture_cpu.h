@@ -22,12 +22,18 @@ constexpr int kTileVectors = 4;
 template <class A>
 constexpr int kBlock = kTileVectors * kLanesOf<A>;  // components in a block
 
-// Calls body(d) for vectors that cover 0..n, of which the last overlaps the one before; n is at least one.
+// Calls body(d) for vectors that cover 0..n, of which the last may overlap the one before. n is at least
+// the length of one.
 template <class A, class Body>
 GENFAST_INLINE void over_row(int64_t n, const Body& body) {
   int64_t d = 0;
   for (; d + kLanesOf<A> <= n; d += kLanesOf<A>) body(d);
   if (d < n) body(n - kLanesOf<A>);
+}
+
+template <class A>
+GENFAST_INLINE void clear(A* values, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = 0;
 }
 
 template <class V>
@@ -107,13 +113,7 @@ static const A* read_row(DType dtype, const MixtureMatrix& m, int64_t row, int64
   })
   return buffer;
 }
-template <class A>
-static void write_row(DType dtype, const A* row, void* target, int64_t at,
-                      int64_t n){GENFAST_DISPATCH_DTYPE(dtype, {
-  if constexpr (sizeof(Arithmetic<T>) == sizeof(A)) {
-    write_block(row, static_cast<T*>(target) + at, 1, n);
-  }
-})} GENFAST_INLINE int64_t id_of(const MixtureMatrix& ids, int64_t i) {
+GENFAST_INLINE int64_t id_of(const MixtureMatrix& ids, int64_t i) {
   return static_cast<const int64_t*>(ids.data)[i * ids.row];
 }
 

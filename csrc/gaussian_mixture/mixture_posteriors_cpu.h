@@ -46,7 +46,7 @@ constexpr int kComponentRows = 4;  // divides kBlock
 constexpr int kComponentRows = 2;
 #endif
 
-// What is known of each query before backward: a score near the largest, the gradient over the sum of
+// What is known of each query: a number near its largest scores, the gradient over the sum of
 // 2^(score - top), and the score of a negligible posterior.
 template <class A>
 struct Evidence {
