@@ -5,9 +5,9 @@
 namespace genfast::GENFAST_ISA {
 namespace {
 
-// log2 of the posterior probability below which a tile is skipped.
+// log2 of the posterior probability below which a pair is left out.
 template <class A>
-constexpr A kNegligible = sizeof(A) == sizeof(double) ? -100 : -40;
+constexpr A kNegligible = sizeof(A) == sizeof(double) ? -1000 : -40;
 
 // to (rows, width) += a (rows, n) b (n, width) for kRows rows at a time; a's strides are `row` and
 // `step`.
