@@ -146,10 +146,10 @@ struct Backward {
       for (int i = 0; i < kTileRows; ++i) {
         if (!counts[i]) continue;
         const int64_t query = first + i;
-        const V top = broadcast(f.evidence.top[query]);
+        const V level = broadcast(f.evidence.level[query]);
         alignas(64) A p[kBlock<A>];
         GENFAST_EACH_VECTOR(kTileVectors) {
-          store(p + j * kLanesOf<A>, exp2_of(tile.score[i][j] - top) * f.evidence.scale[query]);
+          store(p + j * kLanesOf<A>, exp2_of(tile.score[i][j] - level) * f.evidence.scale[query]);
         }
         for (uint64_t left = counts[i]; left; left &= left - 1) {
           const int j = __builtin_ctzll(left);
@@ -206,10 +206,11 @@ struct Backward {
   void prepare_query(int64_t b) {
     const A* const kept = static_cast<const A*>(o.p.evidence);
     const bool counts = b < o.p.queries && kept[o.p.queries + b] != 0;  // some component is left
-    const A sum = counts ? kept[o.p.queries + b] : 1, top = counts ? kept[b] : -static_cast<A>(kLowest);
-    evidence.top[b] = top;
+    const A sum = counts ? kept[o.p.queries + b] : 1,
+            level = counts ? kept[b] : -static_cast<A>(kLowest);
+    evidence.level[b] = level;
     evidence.scale[b] = counts ? grad(b) / sum : 0;
-    evidence.threshold[b] = counts ? top + static_cast<A>(log2(sum)) + kNegligible<A> : top;
+    evidence.threshold[b] = counts ? level + static_cast<A>(log2(sum)) + kNegligible<A> : level;
   }
 
   void merge_query_splits() {

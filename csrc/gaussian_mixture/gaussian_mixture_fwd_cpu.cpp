@@ -6,16 +6,16 @@ namespace {
 
 constexpr int64_t kMostPanels = 600 / kTileRows;  // these and what they have gathered stay in the cache
 
-// A query's sum is relative to a level that stays within so many units of log 2 from its largest score:
-// near enough for score - level to round little, and so far that few tiles raise it. Were it the largest
-// score itself, nearly all would.
-constexpr int kHeadroom = 16;
+// A query's sum is relative to a level, the largest score when it was last raised, which is when a score
+// exceeds it by more than this: near enough for score - level to round little, and so far that few tiles
+// raise it. At every new largest score nearly all would; in fp64, which is for exactness, they do.
+template <class A>
+constexpr A kHeadroom = sizeof(A) == sizeof(double) ? 0 : 16;
 
 template <class A>
 static __attribute__((noinline)) void raise_level(const VectorFor<A>& top, A* level, VectorFor<A>* sum) {
   A now = *level;
   for (int lane = 0; lane < kLanesOf<A>; ++lane) now = larger(now, top[lane]);
-  now += kHeadroom;
   *sum *= exp2_of(broadcast(*level - now));
   *level = now;
 }
@@ -29,11 +29,11 @@ static __attribute__((noinline)) void add_tile(const Tile<A>& tile, A* level, Ve
   GENFAST_EACH_ROW(kTileRows) {
     const V* const s = tile.score[i];
     top[i] = larger(larger(s[0], s[1]), larger(s[2], s[3]));
-    higher |= top[i] > level[i] + kHeadroom;
+    higher |= top[i] > level[i] + kHeadroom<A>;
   }
   if (__builtin_expect(any(higher), 0)) {
     for (int i = 0; i < kTileRows; ++i) {
-      if (any(top[i] > level[i] + kHeadroom)) raise_level(top[i], level + i, sum + i);
+      if (any(top[i] > level[i] + kHeadroom<A>)) raise_level(top[i], level + i, sum + i);
     }
   }
   GENFAST_EACH_ROW(kTileRows) {
@@ -141,12 +141,10 @@ struct Forward {
       left -= left_out[at];
     }
     const bool nothing = highest <= kLowest && total == total;
-    const double log2_total = highest + log2(total);
     A* const evidence = static_cast<A*>(o.p.evidence);
-    const A near = nothing ? static_cast<A>(kLowest) : static_cast<A>(log2_total);
-    evidence[b] = near;
-    evidence[o.p.queries + b] = nothing ? 0 : static_cast<A>(total * exp2(highest - near));
-    double log_prob = kLn2 * log2_total + o.own[b] + constant;
+    evidence[b] = static_cast<A>(highest);
+    evidence[o.p.queries + b] = nothing ? 0 : static_cast<A>(total);
+    double log_prob = kLn2 * (highest + log2(total)) + o.own[b] + constant;
     if (!o.p.log_weights.data) log_prob -= log(static_cast<double>(left));
     static_cast<A*>(o.p.log_prob)[b] = static_cast<A>(nothing ? -__builtin_inf() : log_prob);
   }

@@ -46,11 +46,11 @@ constexpr int kComponentRows = 4;  // divides kBlock
 constexpr int kComponentRows = 2;
 #endif
 
-// What is known of each query: a number near its largest scores, the gradient over the sum of
-// 2^(score - top), and the score of a negligible posterior.
+// What is known of each query: a level near its largest score, the gradient over the sum of
+// 2^(score - level), and the score of a negligible posterior.
 template <class A>
 struct Evidence {
-  A *top, *scale, *threshold;
+  A *level, *scale, *threshold;
 };
 
 // Of each query of the tile, a bit for each component whose posterior counts; returns how many do.
@@ -80,10 +80,10 @@ static __attribute__((noinline)) void posteriors(const Tile<A>& tile, const Evid
   V total[kTileVectors];
   GENFAST_EACH_VECTOR(kTileVectors) total[j] = load(mass + j * kLanesOf<A>);
   GENFAST_EACH_ROW(kTileRows) {
-    const V top = broadcast(of.top[query + i]), scale = broadcast(of.scale[query + i]);
+    const V level = broadcast(of.level[query + i]), scale = broadcast(of.scale[query + i]);
     V of_query = load(query_masses + (query + i) * kLanesOf<A>);
     GENFAST_EACH_VECTOR(kTileVectors) {
-      const V p = exp2_of(tile.score[i][j] - top) * scale;
+      const V p = exp2_of(tile.score[i][j] - level) * scale;
       total[j] += p;
       of_query += p;
       store(to + i * kPitch<A> + j * kLanesOf<A>, p);
