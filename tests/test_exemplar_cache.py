@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training_processes import hear, two
+from joined import hear, two
 from torch import Tensor
 
 from genfast.models.latent import ExemplarCache

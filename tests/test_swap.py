@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
-import subprocess
-import sys
 
 import pytest
-import swap_modules as plain
 import torch
-from swap_modules import left_reason, raster, results
-from torch import nn
+from swap_models import MODELS, made
+from swap_modules import results
 
 import genfast
-from genfast.swapping import inline_gate, twin
 from genfast.swapping.proof import copied
-from genfast.swapping.twin import Twin
 
 # The ports' weight norm is the one that torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
-
-
-def masked_stack():
-    return nn.Sequential(
-        plain.InPlaceMasked(raster(7, 7, False), 1, 8),
-        nn.ReLU(),
-        plain.ProductMasked(raster(3, 3, True), 8, 8, bias=False),
-        plain.PlainAttributeMask(8, 12, (1, 5), padding=(0, 2)),
-        plain.SliceGate(),
-    )
-
-
-#: Model, input sizes, number of modules that must be replaced.
-MODELS = {
-    "masked": (masked_stack, [(2, 1, 6, 5)], 4),
-    "two stacks": (plain.TwoStacksNet, [(2, 1, 6, 5)], 8),
-    "port, halves aligned": (lambda: plain.PortNet(6), [(2, 3, 6, 5), "labels"], 20),
-    "port, halves misaligned": (lambda: plain.PortNet(4), [(2, 3, 6, 5), "labels"], 20),
-    "separable": (lambda: plain.SeparableNet(4, 2), [(2, 1, 6, 5)], 3),
-    "helper": (lambda: plain.WithHelper(4), [(2, 4, 3, 3), (2, 8, 1, 1)], 1),
-    "pixelcnn++": (plain.PortPP, [(2, 3, 8, 4)], 46),
-}
-
-
-def made(name, dtype=torch.float64):
-    torch.manual_seed(0)
-    model, sizes, count = MODELS[name]
-    inputs = [torch.tensor([3, 1]) if s == "labels" else torch.randn(s, dtype=dtype) for s in sizes]
-    return model().to(dtype).eval(), inputs, count
 
 
 def dead_taps(model):
@@ -193,128 +158,3 @@ def test_other_dtypes_and_autocast(dtype):
     assert got.dtype == wanted.dtype
     error, allowed = (got - exact).abs().max(), (wanted - exact).abs().max()
     assert error <= 2 * allowed
-
-
-# ---- structure ----------------------------------------------------------------------------------------
-
-
-def test_a_module_used_twice_stays_one():
-    conv = plain.InPlaceMasked(raster(3, 3, True), 4, 4).double()
-    model = nn.Sequential(conv, nn.ModuleList([conv])[0], nn.Sequential(nn.ReLU(), conv))
-    x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
-    wanted = model(x)
-    assert len(genfast.swap(model).replaced) == 1
-    assert model[0] is model[1] is model[2][1] is conv
-    torch.testing.assert_close(model(x), wanted, rtol=1e-12, atol=1e-12)
-
-
-def test_a_convolution_that_two_modules_own_is_left_alone():
-    first, second = plain.PaddedConv(2, 2), plain.PaddedConv(2, 2)
-    second.conv = first.conv
-    report = genfast.swap(nn.ModuleList([first, second]))
-    assert not report.replaced
-    assert "also part of another module" in report.left[0].reason
-
-
-def test_what_no_pattern_fits_is_named():
-    class Own(nn.Module):
-        def forward(self, x):
-            return 2 * x
-
-    model = nn.Sequential(nn.Conv2d(1, 1, 1), Own(), nn.Tanh())
-    report = genfast.swap(model)
-    assert [(left.name, left.module, left.reason) for left in report.left] == [
-        ("1", "Own", "no pattern fits")
-    ]
-    assert "left alone: 1: Own: no pattern fits" in str(report)
-
-
-def test_a_forward_set_on_the_object_is_left_alone():
-    conv = plain.InPlaceMasked(raster(3, 3, True), 2, 2)
-    conv.forward = lambda x: x
-    assert "set on the object" in left_reason(conv)
-
-
-def test_what_cannot_be_copied_is_left_alone():
-    conv = plain.InPlaceMasked(raster(3, 3, True), 2, 2)
-    conv.stream = (i for i in range(3))
-    assert "cannot be copied" in left_reason(conv)
-
-
-def test_frozen_parameters_stay_frozen():
-    conv = plain.InPlaceMasked(raster(3, 3, True), 2, 2).requires_grad_(False)
-    genfast.swap(conv)
-    assert isinstance(conv, Twin)
-    assert not any(p.requires_grad for p in conv.parameters())
-
-
-def test_neither_random_numbers_nor_gradients_change():
-    model, inputs, _ = made("two stacks", torch.float32)
-    model(*inputs).sum().backward()
-    gradients = [p.grad.clone() for p in model.parameters()]
-    state = torch.get_rng_state()
-    genfast.swap(model)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
-
-
-def test_convolutions_derived_from_torch_s():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        plain.ShiftedSubclass(2, 4, (2, 3), stride=2),
-        plain.ShiftedSubclass(4, 4, (2, 2), right=True),
-        plain.ShiftedTransposedSubclass(4, 2, (2, 3), stride=2),
-    ).double()
-    x = torch.randn(2, 2, 6, 8, dtype=torch.float64)
-    wanted = model(x)
-    report = genfast.swap(model)
-    assert [entry.twin for entry in report.replaced] == [
-        "shifted_conv2d, down",
-        "shifted_conv2d, down_right",
-        "shifted_conv_transpose2d, down",
-    ]
-    torch.testing.assert_close(model(x), wanted, rtol=1e-12, atol=1e-12)
-
-
-def test_the_two_views_of_a_cropped_pair_stay_views_of_one_tensor():
-    pair = plain.CroppedPair(2, 2, (2, 3), padding=(2, 1))
-    genfast.swap(pair)
-    own, above = pair(torch.randn(1, 2, 4, 4))
-    own.data.fill_(7)
-    assert (above[:, :, 1:] == 7).all()
-
-
-@pytest.mark.parametrize("context", [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")])
-def test_the_proof_is_the_same_in_any_context(context):
-    model, inputs, count = made("masked", torch.float32)
-    with context:
-        report = genfast.swap(model)
-    assert len(report.replaced) == count, report
-    model(*inputs).sum().backward()
-
-
-def test_a_pickle_without_the_source_says_so(monkeypatch):
-    model = plain.WithHelper(2)
-    genfast.swap(model)
-    pickled = pickle.dumps(model)
-
-    def no_source(_):
-        raise OSError
-
-    monkeypatch.setattr(inspect, "findsource", no_source)
-    inline_gate._fused.cache_clear()
-    monkeypatch.setattr(twin, "_classes", {})
-    with pytest.raises(RuntimeError, match=r"WithHelper was pickled with fused gates.*genfast\.unswap"):
-        pickle.loads(pickled)
-
-
-def test_import_is_lazy():
-    code = "import sys, genfast; assert not any('swapping' in m for m in sys.modules); genfast.swap"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert {"swap", "unswap", "verify"} <= set(dir(genfast))
-
-
-@pytest.mark.parametrize("function", [genfast.swap, genfast.unswap, lambda m: genfast.verify(m, 1)])
-def test_something_else_than_a_module_raises(function):
-    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got int"):
-        function(3)

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import swap_modules as plain
+import swap_ports as ports
 import torch
 from swap_modules import left_reason, raster, results
 from torch import nn
@@ -67,9 +68,9 @@ def test_every_causal_mask_is_kept_exactly(mask, keywords):
 
 
 def test_a_misaligned_mask_is_said_to_be_one():
-    notes = {entry.name: entry.note for entry in genfast.swap(plain.PortNet(4)).replaced}
+    notes = {entry.name: entry.note for entry in genfast.swap(ports.PortNet(4)).replaced}
     assert "halves of its 8 outputs differ in colour" in notes["blocks.0.h_conv"]
-    notes = {entry.name: entry.note for entry in genfast.swap(plain.PortNet(6)).replaced}
+    notes = {entry.name: entry.note for entry in genfast.swap(ports.PortNet(6)).replaced}
     assert "differ in colour" not in notes["blocks.0.h_conv"]
     assert "channel % 3" in notes["blocks.0.h_conv"]
 
@@ -129,7 +130,7 @@ def test_hooks_of_an_inner_convolution_are_not_lost():
     wrapper = plain.MaskedWrapper(2, 2, raster(3, 3, True))
     wrapper.inner.register_forward_hook(lambda *_: None)
     assert "hooks" in left_reason(wrapper)
-    padded = plain.PaddedConv(2, 2)
+    padded = ports.PaddedConv(2, 2)
     padded.conv.register_forward_pre_hook(lambda *_: None)
     assert "its conv has hooks" in left_reason(padded)
 

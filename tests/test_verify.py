@@ -6,6 +6,7 @@ import re
 
 import pytest
 import swap_modules as plain
+import swap_ports as ports
 import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
@@ -135,11 +136,11 @@ def test_a_swapped_model_is_compared_with_what_it_was(monkeypatch):
 def test_several_inputs_and_outputs_and_weight_norm():
     torch.manual_seed(0)
     labels = torch.tensor([1, 2])
-    port = plain.PortNet(4)
+    port = ports.PortNet(4)
     assert genfast.verify(port, (torch.randn(2, 3, 5, 5), labels), seconds=0.02).difference < 1e-6
     stacks = plain.TwoStacks(3)
     assert genfast.verify(stacks, (torch.randn(2, 3, 5, 5),) * 2, seconds=0.02).difference < 1e-6
-    both = plain.PortPP()
+    both = ports.PortPP()
     both(torch.randn(1, 3, 4, 4)).sum().backward()
     assert genfast.verify(both, torch.randn(1, 3, 4, 4), seconds=0.02).difference < 1e-5
 

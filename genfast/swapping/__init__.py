@@ -3,5 +3,5 @@
 from genfast.swapping.report import SwapReport as SwapReport
 from genfast.swapping.swap import swap as swap
 from genfast.swapping.swap import unswap as unswap
-from genfast.swapping.verify import Verification as Verification
+from genfast.swapping.verification import Verification as Verification
 from genfast.swapping.verify import verify as verify
