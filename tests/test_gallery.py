@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from PIL import Image
 from genfast.cli import main
 from genfast.gallery import EXHIBITS, Exhibit, Finding, hang, make_gallery
 from genfast.gallery.exhibit import PICTURE
+from genfast.training import trainer
 
 
 def exhibit(key: str, *, passed: bool = True) -> Exhibit:
@@ -75,7 +78,10 @@ def test_keys_are_names_of_folders() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shown", EXHIBITS, ids=lambda exhibit: exhibit.key)
-def test_every_check_holds(shown: Exhibit, tmp_path: Path) -> None:
+def test_every_check_holds(shown: Exhibit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The minutes of a run are the processor's: on a busy machine it is trained as much as on any."""
+    clock = SimpleNamespace(monotonic=time.process_time, perf_counter=time.perf_counter)
+    monkeypatch.setattr(trainer, "time", clock)
     finding = shown.make(tmp_path)
     assert finding.passed, finding
     assert (tmp_path / PICTURE).stat().st_size > 1000
