@@ -9,26 +9,35 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from genfast import ops, reference
-from genfast.benchmarks.cases import FORWARD, TRAINING, Case, Inputs, Side
+from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
+from genfast.benchmarks.rows import COPY
 
-QUERIES, DIM, CHUNK = 512, 40, 4096
+QUERIES, DIM = 512, 40
+CHUNK = {"cpu": 4096, "cuda": 65536}  # components, so that a chunk fills the cores of either
 REACH = {FORWARD: {"torch.compile": 5.5}, TRAINING: {"torch.compile": 5.0}}
+# On a GPU, with fp32 accuracy: what the model of the kernel takes, twice.
+MANY_QUERIES, MANY_COMPONENTS, REACH_US = 1024, 1_000_000, {TRAINING: 4000.0}
+TENSOR_CORES = Bound(
+    COPY, 3.0, "three TF32 products for one of fp32 at the measured mma.sync rate, or a copy", "mma tf32"
+)
 KEOPS = importlib.util.find_spec("pykeops") is not None
 
 
 def in_chunks(z: Tensor, means: Tensor, log_var: Tensor) -> Tensor:
     """What a user does when the matrix does not fit: chunks, computed again in backward."""
-    sums = []
-    for first in range(0, len(means), CHUNK):
-        some = means[first : first + CHUNK]
-        rows = log_var[first : first + CHUNK] if log_var.ndim == 2 else log_var
+    sums, chunk = [], CHUNK[means.device.type]
+    for first in range(0, len(means), chunk):
+        some = means[first : first + chunk]
+        rows = log_var[first : first + chunk] if log_var.ndim == 2 else log_var
         log_prob = partial(reference.gaussian_mixture_log_prob, log_weights=means.new_zeros(len(some)))
         if torch.is_grad_enabled():
             sums.append(checkpoint(log_prob, z, some, rows, use_reentrant=False))
@@ -68,7 +77,10 @@ def by_attention(z: Tensor, means: Tensor, log_var: Tensor) -> Tensor:
 
 
 def gaussian_mixture_log_prob(device: str, quick: bool) -> Iterator[Case]:
-    yield _mixture(device, 50_000, "one variance", reach=REACH)
+    if device != "cpu" and not quick:
+        many = _mixture(device, MANY_COMPONENTS, "one variance", queries=MANY_QUERIES)
+        yield replace(many, reach_us=REACH_US, headline=True)
+    yield _mixture(device, 50_000, "one variance", reach=REACH if device == "cpu" else None)
     if not quick:
         # How many posteriors count decides on the time of the backward: next to none, or all.
         yield _mixture(device, 50_000, "one variance, narrow", scale=0.1)
@@ -76,7 +88,8 @@ def gaussian_mixture_log_prob(device: str, quick: bool) -> Iterator[Case]:
         yield _mixture(device, 500, "500 components with variances", queries=8192)
         yield _mixture(device, 50_000, "one variance, small batch", queries=16)
         if device != "cpu":
-            yield _attention(device, 50_000)
+            yield _attention(device, MANY_QUERIES, MANY_COMPONENTS)
+            yield _attention(device, QUERIES, 50_000)
 
 
 def _points(
@@ -110,6 +123,11 @@ def _mixture(
     if KEOPS and not own:
         sides["KeOps"] = Side(keops)
     pairs = queries * components * DIM
+    cuda: dict[str, Any] = {}
+    if device != "cpu":
+        nbytes = 4 * DIM * (queries + components)
+        cuda["bytes"] = {FORWARD: nbytes, TRAINING: 3 * nbytes}
+        cuda["bound"] = {FORWARD: TENSOR_CORES, TRAINING: TENSOR_CORES}
     return Case(
         op="gaussian_mixture_log_prob",
         variant=variant,
@@ -122,17 +140,18 @@ def _mixture(
         reach=reach or {},
         # The gradient of the one variance is a single number, whose error may be nought by luck.
         slack_ulps=2.0,
+        **cuda,
     )
 
 
-def _attention(device: str, components: int) -> Case:
-    """Forward alone: how exact a gradient its log-sum-exp has is not known."""
+def _attention(device: str, queries: int, components: int) -> Case:
+    """Forward alone: how exact a gradient its log-sum-exp has is not known. Later: it is compiled."""
     return Case(
         op="gaussian_mixture_log_prob",
         variant="one variance, flex_attention",
         dtype=torch.float32,
-        shape=(QUERIES, components, DIM),
-        inputs=partial(_points, device, QUERIES, components, 0.35, False),
+        shape=(queries, components, DIM),
+        inputs=partial(_points, device, queries, components, 0.35, False),
         sides={
             "eager": Side(reference.gaussian_mixture_log_prob),
             "flex_attention": Side(torch.compile(by_attention)),
@@ -140,8 +159,10 @@ def _attention(device: str, components: int) -> Case:
         },
         reference=Side(reference.gaussian_mixture_log_prob),
         directions=(FORWARD,),
-        flops={FORWARD: 2 * QUERIES * components * DIM},
+        flops={FORWARD: 2 * queries * components * DIM},
         compile=False,
+        headline=True,
+        later=True,
     )
 
 
@@ -152,7 +173,8 @@ def gaussian_kl(device: str, quick: bool) -> Iterator[Case]:
 
 
 def _kl(device: str, variant: str, *, prior: bool = False) -> Case:
-    shape = (4096, 256)
+    shape = (4096 if device == "cpu" else 1 << 17, 256)
+    bound = Bound(COPY, 1.0, "a copy of the same bytes")
 
     def inputs(generator: torch.Generator) -> Inputs:
         count = 4 if prior else 2
@@ -168,6 +190,8 @@ def _kl(device: str, variant: str, *, prior: bool = False) -> Case:
         sides={"eager": Side(reference.gaussian_kl), "genfast": Side(ops.gaussian_kl)},
         reference=Side(reference.gaussian_kl),
         bytes={FORWARD: nbytes, TRAINING: 3 * nbytes},
+        bound={} if device == "cpu" else {FORWARD: bound, TRAINING: bound},
+        headline=device != "cpu",
     )
 
 

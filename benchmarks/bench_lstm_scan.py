@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from genfast import ops, reference
 from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
-from genfast.benchmarks.rows import COPY
+from genfast.benchmarks.rows import COMPILED, COPY
 from genfast.ops.lstm_scan import Saved
 
 SIZE = 28
+GRAPH = "eager, CUDA graph"
+Scan = Callable[[Tensor, Tensor], Tensor]
 REACH = {
     "diagonal_lstm": {FORWARD: {"eager": 8.0}, TRAINING: {"eager": 8.0}},
     "row_lstm": {TRAINING: {"eager": 6.0}},
@@ -37,11 +39,13 @@ class Setting:
     dtype: torch.dtype = torch.float32
     headline: bool = False
     size: int = SIZE
+    both: bool = False  # directions of a diagonal scan, as a layer of PixelRNN has them
+    later: bool = False
 
     @property
     def variant(self) -> str:
         layout = "channels-last" if self.layout == torch.channels_last else "NCHW"
-        return f"{layout}, saved={self.saved}"
+        return f"{layout}, saved={self.saved}" + (", both directions" if self.both else "")
 
 
 CL = torch.channels_last
@@ -60,17 +64,25 @@ QUICK = (Setting(headline=True),)
 # On a GPU: units whose weights fit into a block's shared memory, and (from 128 in 16 bits) some that do
 # not.
 BF16 = torch.bfloat16
+CUDA_BOTH = (
+    *(Setting(batch, 128, CL, dtype=BF16, size=32, both=True, headline=True) for batch in (128, 1, 16)),
+    Setting(128, 64, CL, dtype=BF16, size=32, both=True, headline=True),
+)
 CUDA_SETTINGS = (
     Setting(128, 64, CL, dtype=BF16, headline=True),
     Setting(128, 128, CL, dtype=BF16, size=32, headline=True),
-    Setting(128, 64, CL, dtype=BF16, saved="all"),
-    Setting(128, 64, dtype=BF16),
-    *(Setting(batch, 64, CL, dtype=BF16) for batch in (16, 64, 256)),
-    *(Setting(128, hidden, CL, dtype=BF16) for hidden in (16, 32, 96, 256)),
-    Setting(128, 64, CL, dtype=torch.float16),
-    Setting(128, 32, CL),
-    Setting(128, 64, CL),
+    Setting(128, 64, CL, headline=True),
+    Setting(128, 64, CL, dtype=BF16, saved="all", later=True),
+    Setting(128, 64, dtype=BF16, later=True),
+    *(Setting(batch, 64, CL, dtype=BF16, later=True) for batch in (16, 64, 256)),
+    *(Setting(128, hidden, CL, dtype=BF16, later=True) for hidden in (16, 32, 96, 256)),
+    Setting(128, 64, CL, dtype=torch.float16, later=True),
+    Setting(128, 32, CL, later=True),
 )
+# On a GPU, of both directions: twice what the model of the kernel takes; on small batches, times as fast
+# as the best that PyTorch offers.
+REACH_US = {(128, 128): 270.0}
+REACH_SMALL = {COMPILED: 3.0, GRAPH: 3.0}
 # The mma.sync products of one product of numbers, and the constant of their rate.
 TENSOR_CORES = {
     torch.bfloat16: (1, "mma bf16"),
@@ -168,9 +180,41 @@ def diagonal_by_nn_lstm(gates: Tensor, weight: Tensor) -> Tensor:
     return torch.stack(rows, 2)
 
 
+def in_both_directions(scan: Scan) -> Scan:
+    """The sum of the scan and of the mirrored one on the mirrored map, by the same weight."""
+
+    def both(gates: Tensor, weight: Tensor) -> Tensor:
+        return scan(gates, weight) + scan(gates.flip(3), weight).flip(3)
+
+    return both
+
+
+def by_genfast(gates: Tensor, weight: Tensor, saved: Saved) -> Tensor:
+    """The same without mirrored copies."""
+    left = ops.diagonal_lstm(gates, weight, saved=saved)
+    return left + ops.diagonal_lstm(gates, weight, saved=saved, reverse=True)
+
+
+def captured(scan: Scan, gates: Tensor, weight: Tensor) -> Callable[[], Tensor]:
+    """The forward pass replayed from a CUDA graph: no time of the host's between kernels."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # libraries make their workspaces before the capture
+        scan(gates, weight)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = scan(gates, weight)
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
 # ---- cases ---------------------------------------------------------------------------------------
 
-Scan = Callable[[Tensor, Tensor], Tensor]
 OTHERS: dict[str, dict[str, Scan]] = {
     "row_lstm": {"eager": row_unbound, "indexing": row_indexed},
     "diagonal_lstm": {
@@ -183,6 +227,9 @@ TAPS = {"row_lstm": 3, "diagonal_lstm": 2}
 
 
 def lstm_scan(device: str, quick: bool) -> Iterator[Case]:
+    if device == "cuda" and not quick:
+        for setting in CUDA_BOTH:
+            yield _case("diagonal_lstm", device, setting, quick)
     for op in OTHERS:
         if device == "cuda":
             settings = CUDA_SETTINGS[:1] if quick else CUDA_SETTINGS
@@ -195,7 +242,7 @@ def lstm_scan(device: str, quick: bool) -> Iterator[Case]:
 def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
     hidden, pixels = setting.hidden, setting.batch * setting.size**2
     shape = (setting.batch, 4 * hidden, setting.size, setting.size)
-    products = 2 * pixels * 4 * hidden * hidden * TAPS[op]
+    products = 2 * pixels * 4 * hidden * hidden * TAPS[op] * (2 if setting.both else 1)
 
     def inputs(generator: torch.Generator) -> Inputs:
         gates = torch.randn(shape, generator=generator).to(device, setting.dtype)
@@ -205,12 +252,27 @@ def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
     sides = {name: Side(scan) for name, scan in OTHERS[op].items()}
     if setting.dtype != torch.float32:  # nn.LSTM in 16 bits is another algorithm again
         sides.pop("nn.LSTM", None)
-    sides["genfast"] = Side(partial(getattr(ops, op), saved=setting.saved))
+    reference_scan, own = getattr(reference, op), partial(getattr(ops, op), saved=setting.saved)
+    if setting.both:
+        sides = {name: Side(in_both_directions(side.fn)) for name, side in sides.items()}
+        reference_scan = in_both_directions(reference_scan)
+        own = partial(by_genfast, saved=setting.saved)
+    sides["genfast"] = Side(own)
     cuda: dict[str, Any] = {}
     if device == "cuda":
+        # Pixel by pixel, the reference is launches alone, and in fp64 the eager form is as exact.
+        reference_scan = sides["eager"].fn
+        del sides["indexing"]
+        if setting.both:
+            scan = sides["eager"].fn
+            sides[GRAPH] = Side(scan, bind=partial(captured, scan), directions=(FORWARD,))
+            small = setting.batch < 64
+            cuda["reach"] = {FORWARD: REACH_SMALL} if small else {}
+            goal = REACH_US.get((setting.batch, hidden))
+            cuda["reach_us"] = {} if goal is None else {FORWARD: goal}
         each, rate = TENSOR_CORES[setting.dtype]
         bound = Bound(COPY, each, "the products at the measured mma.sync rate, or a copy", rate)
-        maps = pixels * hidden * setting.dtype.itemsize
+        maps = pixels * hidden * setting.dtype.itemsize * (2 if setting.both else 1)
         # Read gates, write h; backward reads gates, h and its gradient, and writes those of the gates.
         cuda["bytes"] = {FORWARD: 5 * maps, TRAINING: 15 * maps}
         cuda["bound"] = {FORWARD: bound, TRAINING: bound}
@@ -221,15 +283,15 @@ def _case(op: str, device: str, setting: Setting, quick: bool) -> Case:
         shape=shape,
         inputs=inputs,
         sides=sides,
-        reference=Side(getattr(reference, op)),
-        # Compiling an unrolled scan takes a minute, so only where it is to be reached.
-        compile=setting.headline and not quick,
+        reference=Side(reference_scan),
+        # Compiling an unrolled scan takes minutes, so only where it is to be reached.
+        compile=setting.headline and not quick and (device == "cpu" or setting in CUDA_BOTH[:2]),
         # Backward: the gradient of h, that of the weight, and the gates again if they were not kept.
         flops={FORWARD: products, TRAINING: (4 if setting.saved == "minimal" else 3) * products},
-        reach=REACH[op] if setting.headline and device == "cpu" else {},
         headline=setting.headline and device == "cuda",
         saved=True,
-        **cuda,
+        later=setting.later,
+        **(cuda or {"reach": REACH[op] if setting.headline else {}}),
     )
 
 

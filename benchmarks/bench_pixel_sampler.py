@@ -16,18 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from genfast import models, reference
+from genfast.benchmarks import bench_pixel_sampler_cuda
+from genfast.benchmarks.bench_pixel_sampler_cuda import PLAIN, given_parameters
 from genfast.benchmarks.cases import FORWARD, Case, Inputs, Side
 from genfast.benchmarks.plain_incremental import PlainIncrementalSampler
 from genfast.models.autoregressive import AutoregressiveModel
 from genfast.models.autoregressive.pixel_rnn import Variant
 from genfast.sampling import PixelSampler, categorical, uniforms
 
-INTERPRETER, PLAIN = "interpreter", "plain incremental"
+INTERPRETER = "interpreter"
 BINARY = ((1, 28, 28), 2)
 
 
 def pixel_sampler(device: str, quick: bool) -> Iterator[Case]:
-    if device != "cpu":  # the native engine is for CPUs
+    if device != "cpu":
+        yield from bench_pixel_sampler_cuda.cases(device, quick)
         return
     yield _gated(1, 8, 64, image_shape=(1, 8, 8), counted=False)
     if quick:
@@ -69,7 +72,7 @@ def _gated(
     if not counted:
         with torch.no_grad():
             interpreter = PixelSampler(fast.pixel_program(), "interpreter")
-        others[INTERPRETER] = Side(_given(interpreter), timed=_drawing(interpreter))
+        others[INTERPRETER] = Side(given_parameters(interpreter), timed=_drawing(interpreter))
     name = f"gated, {layers} layers x {channels} ch"
     return _case(name, n, plain, fast, others, _logit, counted=counted, reach=reach)
 
@@ -149,7 +152,7 @@ def _case(
         sides={
             "eager": eager,
             **others,
-            "genfast": Side(_given(native), timed=lambda x: fast.sample(n)),
+            "genfast": Side(given_parameters(native), timed=lambda x: fast.sample(n)),
         },
         reference=Side(lambda x: drawn_from(exact(x))),
         directions=(FORWARD,),
@@ -164,17 +167,6 @@ def _naive(pixels: int, counted: bool, by_genfast: bool) -> str:
     if not counted:
         return "naive sampling"
     return f"{pixels} x {'the best forward of genfast' if by_genfast else 'its best forward'}"
-
-
-def _given(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:
-    """The parameters of all draws of given images."""
-
-    def parameters(x: Tensor) -> Tensor:
-        outputs = torch.empty(len(x), sampler.program.outputs, *x.shape[2:])
-        sampler.fill(x.clone(), torch.ones_like(x, dtype=torch.bool), outputs=outputs)
-        return outputs
-
-    return parameters
 
 
 def _drawing(sampler: PixelSampler) -> Callable[[Tensor], Tensor]:

@@ -25,6 +25,8 @@ class Side:
     design computes more than the others (the gradient of a masked tap, say). timed is what is
     timed where that is not fn itself (drawing samples, whose probabilities fn computes); repeat is
     how often it would have to run for what the other sides do in one call, and multiplies its best time.
+    directions are those that the side knows, if not all of the case's. bind makes, for one set of
+    inputs, what is called in place of fn, forward only (the replay of a captured graph, say).
     """
 
     fn: Callable[..., Tensor]
@@ -32,15 +34,21 @@ class Side:
     project: Callable[[list[Tensor]], list[Tensor]] | None = None
     timed: Callable[..., object] | None = None
     repeat: int = 1
+    directions: Sequence[str] | None = None
+    bind: Callable[..., Callable[[], Tensor]] | None = None
 
     def call(self, inputs: Inputs, upstream: Tensor | None, direction: str) -> list[Tensor]:
         """[output], and in the training direction its gradients too."""
+        if self.bind is not None:
+            return [self.bind(*inputs)()]
         if direction != TRAINING:
             return [self.fn(*inputs)]
         return _forward_backward(self.fn, inputs, self.leaves or differentiable(inputs), upstream)
 
     def step(self, inputs: Inputs, upstream: Tensor | None, direction: str) -> Callable[[], object]:
         """`call` bound to one buffer, with nothing added that a per-call time would show."""
+        if self.bind is not None:
+            return self.bind(*inputs)
         if direction != TRAINING:
             return partial(self.timed or self.fn, *inputs)
         leaves = self.leaves or differentiable(inputs)
@@ -77,12 +85,12 @@ class Case:
     inputs makes a fresh set from a generator; reference is given the same in fp64. The side
     "genfast" is the one judged; "eager" sets its error budget and is what torch.compile compiles.
     bytes, flops, bound and reach are per direction; reach maps a side to the speed-up wanted over
-    it, and reach_us is a time wanted of the call itself. slack_ulps (of the largest value) widens
-    the error budget where eager's own error is a poor yardstick: where it may be nought by luck
-    because few numbers are compared, or turns on the order of a long sum. headline counts the row
-    in the summary of the README, as do goals. tf32 lets every side round fp32 to
+    it, reach_us is a time wanted of the call itself, reach_bound a percentage of the bound. slack_ulps
+    (of the largest value) widens the error budget where eager's own error is a poor yardstick: where it
+    may be nought by luck because few numbers are compared, or turns on the order of a long sum.
+    headline counts the row in the summary of the README, as do goals. tf32 lets every side round fp32 to
     TF32; conv is for the rows that decide which convolution is taken; saved also measures how many bytes
-    each side keeps for its backward.
+    each side keeps for its backward. later: to be measured after all others, should time run out before.
     """
 
     op: str
@@ -100,11 +108,13 @@ class Case:
     bound: Mapping[str, Bound] = field(default_factory=dict)
     reach: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reach_us: Mapping[str, float] = field(default_factory=dict)
+    reach_bound: Mapping[str, float] = field(default_factory=dict)
     slack_ulps: float = 0.5
     headline: bool = False
     tf32: bool = False
     conv: Conv | None = None
     saved: bool = False
+    later: bool = False
 
     @property
     def name(self) -> str:

@@ -34,18 +34,20 @@ class PlainIncrementalSampler:
         """(images, logits), each (N, H, W); with `given` images (N, H, W) these are kept."""
         n, height, width = shape
         channels = self.head[0][0].shape[1]
-        images, logits = torch.zeros(2, n, height, width).unbind()
-        numbers, pixels = torch.arange(n), torch.arange(width)[:, None]
+        new_zeros = self.head[0][0].new_zeros
+        images, logits = new_zeros(2, n, height, width).unbind()
+        numbers = torch.arange(n, device=images.device)
+        pixels = torch.arange(width, device=images.device)[:, None]
         seen = [
-            torch.zeros(n, channels if i else 1, _margin(b) + 1, width + 2 * _margin(b))
+            new_zeros(n, channels if i else 1, _margin(b) + 1, width + 2 * _margin(b))
             for i, b in enumerate(self.blocks)
         ]
         links = [b.horizontal.bias.expand(width, n, -1) for b in self.blocks]
         for r in range(height):
             draws = uniforms(seed, numbers, r * width + pixels, 1)[..., 0]
             margin = _margin(self.blocks[0])
-            x = torch.zeros(n, margin + width)
-            before = [torch.zeros(n, channels) for _ in self.blocks]
+            x = new_zeros(n, margin + width)
+            before = [new_zeros(n, channels) for _ in self.blocks]
             for c in range(width):
                 logit = self._pixel(x[:, c : c + margin], [link[c] for link in links], before)
                 logits[:, r, c] = logit

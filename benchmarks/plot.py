@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,18 @@ def speedup_plot(result: Row, path: Path) -> None:
         f"{env['date']}\n{result['command']}",
         fontsize=8,
     )
-    figure.savefig(path, dpi=110)
+    source = {"Source": digest(result)} if path.suffix == ".png" else None
+    figure.savefig(path, dpi=110, metadata=source)
+
+
+def digest(result: Row) -> str:
+    """What a result file holds, in a few letters."""
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+
+
+def is_of(path: Path, result: Row) -> bool:
+    """Whether the picture `path` is there and was drawn from `result`."""
+    return path.is_file() and digest(result).encode() in path.read_bytes()
 
 
 def _tick(axes: Any, y: float, ratio: float, color: str) -> None:

@@ -1,18 +1,19 @@
-"""Write the tables of README.md and docs/benchmarks.md from benchmarks/results/*.json alone.
+"""Write the tables of README.md and docs/, and the plots of GPUs, from benchmarks/results/*.json alone.
 
     python -m genfast.benchmarks.report [--check]
 
 Run in the repository's root. With --check nothing is written and the exit status is 1 if a file
-is out of date.
+is out of date. A plot says which result file it was drawn from, so that checking draws none.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from genfast.benchmarks import constants, plot
 from genfast.benchmarks.results import (
     Row,
     error_ratio,
@@ -26,6 +27,8 @@ from genfast.benchmarks.results import (
 from genfast.benchmarks.rows import COMPILED
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+# On any page: whether a GPU was measured; in docs/cuda.md: its constants.
+GPU, CONSTANTS = ((f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in ("gpu", "constants"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,39 +38,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: .)")
     arguments = parser.parse_args(argv)
     try:
-        wanted = pages(arguments.root)
+        results = read_results(arguments.root)
+        wanted = pages(arguments.root, results)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     stale = [path for path, text in wanted.items() if not _holds(path, text)]
+    drawn = plots(arguments.root, results)
+    stale += [path for path, result in drawn.items() if not plot.is_of(path, result)]
     for path in stale:
         if arguments.check:
             print(f"{path} is out of date: run python -m genfast.benchmarks.report")
-        else:
-            path.parent.mkdir(exist_ok=True)
+            continue
+        path.parent.mkdir(exist_ok=True)
+        if path in wanted:
             path.write_text(wanted[path], encoding="utf-8")
-            print(f"wrote {path}")
+        else:
+            plot.speedup_plot(drawn[path], path)
+        print(f"wrote {path}")
     return 1 if stale and arguments.check else 0
 
 
-def pages(root: Path) -> dict[Path, str]:
-    """Every page of the report with the text that it should have."""
+def read_results(root: Path) -> dict[str, Row]:
+    """All result files by their names: GPUs first, otherwise in the order of names."""
     paths = sorted((root / "benchmarks/results").glob("*.json"), key=lambda path: path.stem)
-    # GPUs first; Python's sort keeps the order of names otherwise.
-    results = sorted(map(read_json, paths), key=lambda result: "gpu" not in result["env"])
+    results = {path.stem: read_json(path) for path in paths}
     if not results:
         raise ValueError(f"no results in {root / 'benchmarks/results'}: run `genfast bench --json`")
+    return dict(sorted(results.items(), key=lambda item: not on_gpu(item[1])))
+
+
+def on_gpu(result: Row) -> bool:
+    return "gpu" in result["env"]
+
+
+def pages(root: Path, results: Mapping[str, Row]) -> dict[Path, str]:
+    """Every page of the report with the text that it should have."""
     readme = root / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme} needs the lines {BEGIN} and {END}, once each, in that order")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    summary = "\n\n".join(readme_summary(result) for result in results)
-    return {
-        readme: f"{before}{BEGIN}\n{summary}\n{END}{after}",
-        root / "docs/benchmarks.md": full_page(results),
-    }
+    summaries = [readme_summary(result) for result in results.values()]
+    status = constants.what_ran([*results.values()])
+    if not any(map(on_gpu, results.values())):
+        summaries.append(status)
+    wanted = {readme: _filled(readme, readme.read_text(encoding="utf-8"), (BEGIN, END), summaries)}
+    for page in sorted((root / "docs").glob("*.md")):
+        wanted[page] = page.read_text(encoding="utf-8")
+        if CONSTANTS[0] in wanted[page]:
+            measured = constants.table([*results.values()])
+            wanted[page] = _filled(page, wanted[page], CONSTANTS, [measured])
+    for page, text in wanted.items():
+        if GPU[0] in text:
+            wanted[page] = _filled(page, text, GPU, [status])
+    wanted[root / "docs/benchmarks.md"] = full_page(results)
+    return wanted
+
+
+def plots(root: Path, results: Mapping[str, Row]) -> dict[Path, Row]:
+    """The plots of GPUs, and what each is drawn from."""
+    return {root / _plot_of(name): result for name, result in results.items() if on_gpu(result)}
+
+
+def _plot_of(name: str) -> str:
+    return f"docs/benchmarks-{name}.png"
+
+
+def _filled(page: Path, text: str, marks: tuple[str, str], parts: Sequence[str]) -> str:
+    """`text` with `parts` as paragraphs between the marks."""
+    begin, end = marks
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{page} needs the lines {begin} and {end}, once each, in that order")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return "\n".join([before + begin, "\n\n".join(parts), end + after])
 
 
 def readme_summary(result: Row) -> str:
@@ -122,7 +163,7 @@ def _range(values: Sequence[float], unit: str) -> str:
     return " to ".join(ends)
 
 
-def full_page(results: Sequence[Row]) -> str:
+def full_page(results: Mapping[str, Row]) -> str:
     """docs/benchmarks.md."""
     parts = [
         "# Benchmarks",
@@ -133,9 +174,12 @@ def full_page(results: Sequence[Row]) -> str:
         "PyTorch (and a few roundings). Only ratios carry over to other machines. A ratio below 1 is "
         "a loss.",
     ]
-    for result in results:
-        parts += [f"## {_place(result)}", _caption(result), _full_table(result)]
-        parts += _footnotes(result)
+    for name, result in results.items():
+        parts += [f"## {_place(result)}", _caption(result)]
+        if on_gpu(result):
+            shown = Path(_plot_of(name)).name
+            parts.append(f"![times faster than the other sides, row by row]({shown})")
+        parts += [_full_table(result), *_footnotes(result)]
     return "\n\n".join(parts) + "\n"
 
 

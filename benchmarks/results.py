@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA = 1
 
@@ -21,26 +21,29 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Goal:
-    """A speed-up (or a time) that a row set out to reach, and what was measured."""
+    """What a row set out to reach, and what was measured.
+
+    A speed-up over a side ("x"), a time of the call itself ("us"), or a share of the bound ("%").
+    """
 
     over: str
     wanted: float
     got: float
-    in_us: bool = False
+    unit: Literal["x", "us", "%"] = "x"
 
     @property
     def missed_by(self) -> float:
         """The shortfall as a share of the goal; 0 where it is reached."""
-        if self.in_us:
+        if self.unit == "us":
             return max(0.0, self.got / self.wanted - 1)
         return max(0.0, 1 - self.got / self.wanted)
 
     def __str__(self) -> str:
-        what = (
-            f"{microseconds(self.got)} us of at most {self.wanted:g} us"
-            if self.in_us
-            else f"{self.got:.2f}x of {self.wanted:g}x {self.over}"
-        )
+        what = {
+            "x": f"{self.got:.2f}x of {self.wanted:g}x {self.over}",
+            "us": f"{microseconds(self.got)} us of at most {self.wanted:g} us",
+            "%": f"{self.got:.1f} % of the bound, of {self.wanted:g} %",
+        }[self.unit]
         missed = self.missed_by
         return f"{what}: missed by {100 * missed:.1f} %" if missed else f"{what}: reached"
 
@@ -55,7 +58,9 @@ def goals(row: Row) -> list[Goal]:
     got = speedups(row)
     found = [Goal(side, want, got[side]) for side, want in row["reach"].items() if side in got]
     if row["reach_us"] is not None:
-        found.append(Goal("", row["reach_us"], row["median_us"], in_us=True))
+        found.append(Goal("", row["reach_us"], row["median_us"], "us"))
+    if row.get("reach_bound") is not None and row["bound"]:  # older files have no such goals
+        found.append(Goal("", row["reach_bound"], row["bound"]["pct"], "%"))
     return found
 
 

@@ -28,6 +28,7 @@ from genfast.benchmarks.timing import Step, Timing, interleave, thread_count
 
 COMPILED = "torch.compile"
 COPY = "copy"  # the side that only moves a case's bytes
+LATER = "left for a later run"  # why torch.compile is missing, if the run was to leave it out
 
 # With CUDA graphs the first calls of a compiled function warm up and record.
 _CALLS_TO_SETTLE = 3
@@ -42,7 +43,9 @@ class Settings:
     threads: int = 1
     seconds: float = 2.5
     min_rounds: int = 9
+    most_seconds: float | None = None  # after these, three rounds have to do
     constants: Mapping[str, float] = field(default_factory=dict)  # of the GPU; see constants.py
+    compile: bool = True  # False: without torch.compile, where cases have it
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Se
     buffers = [trainable(inputs, grad) for inputs in buffers]
     with torch.set_grad_enabled(grad):
         upstreams = _upstreams(case.sides["eager"], buffers, direction)
-        verdict, sides, unavailable = _gate(case, direction, buffers[0], upstreams[0])
+        verdict, sides, unavailable = _gate(case, direction, buffers[0], upstreams[0], settings)
         steps: dict[str, Sequence[Step]] = {
             name: [
                 side.step(inputs, upstream, direction)
@@ -107,6 +110,7 @@ def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Se
             threads=settings.threads,
             seconds=settings.seconds,
             min_rounds=settings.min_rounds,
+            most_seconds=settings.most_seconds,
             calls=case.calls,
             device=settings.device,
         )
@@ -136,44 +140,56 @@ def _saved_bytes(side: Side, inputs: Inputs) -> int:
 
 
 def _gate(
-    case: Case, direction: str, inputs: Inputs, upstream: Tensor | None
+    case: Case, direction: str, inputs: Inputs, upstream: Tensor | None, settings: Settings
 ) -> tuple[Verdict, dict[str, Side], dict[str, str]]:
-    """genfast's verdict, the sides that may be timed, and why torch.compile is missing if it is."""
+    """genfast's verdict, the sides that may be timed, and why others are missing.
+
+    A GPU is lent: there a peer that breaks or is not exact enough does not cost the others their row.
+    """
     exact_inputs = trainable(as_double(inputs), direction != FORWARD)
     exact_upstream = None if upstream is None else upstream.double()
     reference = case.reference.call(exact_inputs, exact_upstream, direction)
     eager = case.sides["eager"].call(inputs, upstream, direction)
-    sides, unavailable = dict(case.sides), {}
-    if case.compile:
+    sides = {
+        name: side
+        for name, side in case.sides.items()
+        if side.directions is None or direction in side.directions
+    }
+    unavailable = {}
+    if case.compile and settings.compile:
         sides[COMPILED] = _compiled(sides["eager"], inputs[0].device.type)
+    elif case.compile:
+        unavailable[COMPILED] = LATER
+    kept = ("eager", "genfast") if settings.device != "cpu" else [*case.sides]
     verdicts: dict[str, Verdict] = {}
     for name, side in list(sides.items()):
         try:
             for _ in range(_CALLS_TO_SETTLE if name == COMPILED else 1):
                 got = side.call(inputs, upstream, direction)
+            project = side.project or (lambda results: results)
+            verdicts[name] = judge(
+                name,
+                project(got),
+                project(eager),
+                project(reference),
+                allowed=ALLOWED if name == "genfast" else ALLOWED_TO_OTHERS,
+                slack_ulps=case.slack_ulps,
+            )
         except Exception as error:
-            if name != COMPILED:
+            if name in kept or (settings.device == "cpu" and isinstance(error, Refused)):
                 raise
             # No compiler on this machine, or a graph it cannot do: a fact to report, not a fault.
             unavailable[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
             print(f"note: {case.name}: {name} is left out: {unavailable[name]}", file=sys.stderr)
             del sides[name]
-            continue
-        project = side.project or (lambda results: results)
-        verdicts[name] = judge(
-            name,
-            project(got),
-            project(eager),
-            project(reference),
-            allowed=ALLOWED if name == "genfast" else ALLOWED_TO_OTHERS,
-            slack_ulps=case.slack_ulps,
-        )
     return verdicts["genfast"], sides, unavailable
 
 
 def _compiled(side: Side, device: str) -> Side:
-    # Inductor would start worker processes, which still take the cores while the row is timed.
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    # Inductor would start worker processes, which still take the cores while the row is timed. On a GPU
+    # that does not matter, but their time does.
+    if device == "cpu":
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     # With CUDA graphs on a GPU: the best that torch.compile offers for short kernels.
     mode = None if device == "cpu" else "reduce-overhead"
     compiled = partial(torch.compile, dynamic=False, mode=mode)
@@ -209,7 +225,9 @@ def _row(
         "err_budget": verdict.err_budget,
         "reach": dict(case.reach.get(direction, {})),
         "reach_us": case.reach_us.get(direction),
-        "headline": case.headline or direction in case.reach or direction in case.reach_us,
+        "reach_bound": case.reach_bound.get(direction),
+        "headline": case.headline
+        or any(direction in goals for goals in (case.reach, case.reach_us, case.reach_bound)),
     }
     if COPY in timings:
         row["pct_peak_bw"] = _round(100 * timings[COPY].median_us / ours.median_us)

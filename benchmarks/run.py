@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,7 +42,7 @@ from genfast.benchmarks.results import (
     title,
     write_json,
 )
-from genfast.benchmarks.rows import COMPILED, Outcome, Settings, failed, run_case
+from genfast.benchmarks.rows import COMPILED, LATER, Outcome, Settings, failed, run_case
 from genfast.benchmarks.timing import steady_allocator
 
 OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
@@ -45,12 +50,18 @@ OPS: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     **bench_masked_conv.OPS,
     **bench_gaussian_mixture.OPS,
     **bench_logistic_mixture.OPS,
-    **bench_lstm_scan.OPS,
-    **bench_autoregressive.OPS,
     **bench_pixel_sampler.OPS,
     **bench_rejection.OPS,
+    **bench_autoregressive.OPS,
     **bench_exemplar_cache.OPS,
+    **bench_lstm_scan.OPS,  # whose unrolled steps torch.compile takes minutes for
 }
+
+#: The exit status of a run that a broken GPU context or a case without an end has stopped: other cases
+#: need another process, with --resume, which leaves that case out.
+LOST = 3
+_LOST_REASON = "stopped the run: "
+_SECONDS_OF_A_CASE = 150.0  # on a GPU, compiling included
 
 _COLUMNS = "{:<70} {:>9} {:>10} {:>10} {:>7} {:>9} {:>7} {:>10}  {}"
 _HEADINGS = (
@@ -60,40 +71,50 @@ _HEADINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks named; returns 1 if any row was refused for a wrong result."""
+    """Run the benchmarks named; returns 1 if any row was refused for a wrong result, or LOST."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parse(argv)
     constants = read_constants(arguments.constants) if arguments.constants else {}
     # On a GPU a sample takes microseconds and every second is lent.
     seconds = 0.3 if arguments.quick else 2.5 if arguments.device == "cpu" else 0.5
     min_rounds = 5 if arguments.quick else 9
-    settings = Settings(arguments.device, arguments.threads, seconds, min_rounds, constants)
+    on_gpu = arguments.device == "cuda"
+    settings = Settings(
+        arguments.device,
+        arguments.threads,
+        seconds,
+        min_rounds,
+        most_seconds=6.0 if on_gpu else None,
+        constants=constants,
+        compile=not arguments.no_compile,
+    )
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True  # for all sides alike
     env = environment(device=settings.device, threads=settings.threads, steady_malloc=steady_allocator())
     if constants:
         env["constants"] = constants
     _print_environment(env)
-    rows: list[Row] = _rows_before(arguments)
-    refused: list[Row] = []
-    done = {case_of(row) for row in rows}
-    for op in arguments.ops or OPS:
-        for case in OPS[op](settings.device, arguments.quick):
-            if case.key in done:
-                continue
+    record = _Record(env, command(argv), arguments.json)
+    if arguments.resume:
+        record.read()
+    done = record.done(settings)
+    for case in _cases(arguments, settings):
+        if case.key in done:
+            continue
+        with _watched(partial(record.give_up, case)) if on_gpu else nullcontext():
             outcome = _run(case, settings)
-            for row in outcome.rows:
-                print(table_line(row), flush=True)
-            for row in outcome.refused:
-                print(f"REFUSED {title(row)}: {row['reason']}", flush=True)
-            rows += outcome.rows
-            refused += outcome.refused
-            if arguments.json:  # what is measured is kept, whatever comes
-                write_json(result_file(env, rows, refused, command(argv)), arguments.json)
-    result = result_file(env, rows, refused, command(argv))
-    if arguments.json:
-        write_json(result, arguments.json)
+        for row in outcome.rows:
+            print(table_line(row), flush=True)
+        for row in outcome.refused:
+            print(f"REFUSED {title(row)}: {row['reason']}", flush=True)
+        if on_gpu and outcome.refused and _context_is_lost():
+            record.give_up(case, "the GPU's context is lost, " + outcome.refused[-1]["reason"])
+            return LOST
+        record.put(case, outcome)
+    record.write()
     if arguments.plot:
-        plot.speedup_plot(result, arguments.plot)
-    return 1 if refused else 0
+        plot.speedup_plot(record.file(), arguments.plot)
+    return 1 if record.refused else 0
 
 
 def _run(case: Case, settings: Settings) -> Outcome:
@@ -104,17 +125,94 @@ def _run(case: Case, settings: Settings) -> Outcome:
         return run_case(case, settings)
     except RuntimeError as error:
         return Outcome([], failed(case, f"{type(error).__name__}: {str(error).strip()[:300]}"))
+    finally:
+        gc.collect()  # some cases take most of the memory
+        torch.cuda.empty_cache()
 
 
-def _rows_before(arguments: argparse.Namespace) -> list[Row]:
-    """With --resume, what the file of --json holds already."""
-    if not (arguments.resume and arguments.json.is_file()):
-        return []
-    before = read_json(arguments.json)
-    rows: list[Row] = before["rows"]
-    # A case that lost one direction is run again as a whole.
-    again = {case_of(row) for row in before["refused"]}
-    return [row for row in rows if case_of(row) not in again]
+class _Record:
+    """The rows of a run, written after each case: what is measured is kept, whatever comes."""
+
+    def __init__(self, env: Row, command: str, path: Path | None) -> None:
+        self.env, self.command, self.path = env, command, path
+        self.rows: list[Row] = []
+        self.refused: list[Row] = []
+
+    def read(self) -> None:
+        """Begins with what the file holds already."""
+        if self.path is not None and self.path.is_file():
+            before = read_json(self.path)
+            self.rows, self.refused = before["rows"], before["refused"]
+
+    def done(self, settings: Settings) -> set[tuple[Any, ...]]:
+        """The cases that are not run again.
+
+        Whole ones, with torch.compile unless it is to be left out; and those that stopped a run.
+        """
+        lost = {case_of(row) for row in self.refused if row["reason"].startswith(_LOST_REASON)}
+        again = {case_of(row) for row in self.refused}
+        if settings.compile:
+            again |= {case_of(row) for row in self.rows if row["unavailable"].get(COMPILED) == LATER}
+        return {case_of(row) for row in self.rows} - again | lost
+
+    def put(self, case: Case, outcome: Outcome) -> None:
+        self.rows = _replaced(self.rows, case, outcome.rows)
+        self.refused = _replaced(self.refused, case, outcome.refused)
+        self.write()
+
+    def give_up(self, case: Case, why: str) -> None:
+        """A case that stops the run. Rows of it that were measured before are kept."""
+        print(f"{case.name} {_LOST_REASON}{why}", flush=True)
+        self.refused = _replaced(self.refused, case, failed(case, _LOST_REASON + why))
+        self.write()
+
+    def file(self) -> Row:
+        return result_file(self.env, self.rows, self.refused, self.command)
+
+    def write(self) -> None:
+        if self.path is not None:
+            write_json(self.file(), self.path)
+
+
+def _cases(arguments: argparse.Namespace, settings: Settings) -> Iterator[Case]:
+    """Those that may come later after all others."""
+    for later in (False, True):
+        for op in arguments.ops or OPS:
+            cases = OPS[op](settings.device, arguments.quick)
+            yield from (case for case in cases if case.later == later)
+
+
+def _replaced(rows: Sequence[Row], case: Case, by: Sequence[Row]) -> list[Row]:
+    """`rows` with those of a case in the place of its old ones, or at the end."""
+    places = [i for i, row in enumerate(rows) if case_of(row) == case.key]
+    first = places[0] if places else len(rows)
+    others = [[row for row in part if case_of(row) != case.key] for part in (rows[:first], rows[first:])]
+    return [*others[0], *by, *others[1]]
+
+
+@contextmanager
+def _watched(give_up: Callable[[str], None]) -> Iterator[None]:
+    """Ends the process if the body takes too long: a kernel that waits for ever cannot be stopped."""
+
+    def end() -> None:
+        give_up(f"no result within {_SECONDS_OF_A_CASE:.0f} s")
+        os._exit(LOST)
+
+    timer = threading.Timer(_SECONDS_OF_A_CASE, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _context_is_lost() -> bool:
+    """Whether a kernel broke in such a way that every later call on the GPU fails."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def table_line(row: Row) -> str:
@@ -147,6 +245,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer cases, under a minute")
     parser.add_argument("--json", type=Path, metavar="F", help="write the results to F")
     parser.add_argument("--resume", action="store_true", help="keep the rows that F has already")
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="without torch.compile, whose compiling takes the most time; --resume adds it later",
+    )
     parser.add_argument(
         "--constants", type=Path, metavar="C", help="constants of the GPU, for the bounds"
     )

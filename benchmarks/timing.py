@@ -20,6 +20,7 @@ import torch
 
 Step = Callable[[], object]
 
+_FEWEST_ROUNDS = 3
 _FLUSH_BYTES = 256 << 20  # several times the L2 cache of any GPU at hand
 
 
@@ -46,11 +47,14 @@ def interleave(
     seconds: float,
     min_rounds: int = 5,
     max_rounds: int = 300,
+    most_seconds: float | None = None,
     warmup: int = 2,
     calls: int = 1,
     device: str = "cpu",
 ) -> dict[str, Timing]:
     """Time every side once a round, for about `seconds` and at least `min_rounds` rounds.
+
+    Where rounds are so long that `most_seconds` pass before, three of them have to do.
 
     A side is a list of steps that do the same on different buffers; each call, of whichever side,
     takes the next one. A sample is the mean of `calls` calls in a row of one step (for calls too
@@ -75,9 +79,12 @@ def interleave(
         for steps in sides.values():
             for i in range(max(warmup, 1)):
                 steps[i % len(steps)]()
-        end = time.perf_counter() + seconds
+        began = time.perf_counter()
         for done in range(max_rounds):
-            if done >= min_rounds and time.perf_counter() > end:
+            passed = time.perf_counter() - began
+            if done >= min_rounds and passed > seconds:
+                break
+            if done >= _FEWEST_ROUNDS and most_seconds is not None and passed > most_seconds:
                 break
             for name, steps in sides.items():
                 step = steps[turn % len(steps)]

@@ -31,7 +31,7 @@ PROGRAMS = {
         "csrc/rejection/rejection_accept_cuda.cu",
         "csrc/rejection/rejection_compact_cuda.cu",
     ),
-    "constants": ("benchmarks/cuda/constants.cu",),
+    "constants": ("benchmarks/cuda/constants.cu", "benchmarks/cuda/constants_sm90.cu"),
     "canary": ("packaging/canary.cu",),
 }  # fmt: skip
 FLAGS = ("-std=c++17", "-Werror=all-warnings")
@@ -49,7 +49,10 @@ def program_command(
 ) -> list[Path | str]:
     """The command that builds one of PROGRAMS; architecture is as nvcc's -arch has it ("sm_80")."""
     sources = [root / source for source in PROGRAMS[name]]
-    options = (*FLAGS, "-DGENFAST_WITH_CUDA", f"-I{root / 'csrc'}", f"-arch={architecture}")
+    # Spelt out: the shorthand -arch=sm_90a also makes code for plain sm_90 with some compilers.
+    number = architecture.removeprefix("sm_")
+    target = f"-gencode=arch=compute_{number},code=sm_{number}"
+    options = (*FLAGS, "-DGENFAST_WITH_CUDA", f"-I{root / 'csrc'}", target)
     # Threads: files of one program at once, by nvcc itself.
     return [nvcc, *options, "--threads", "0", "-o", output, *sources]
 

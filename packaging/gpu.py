@@ -21,7 +21,7 @@ from typing import Any
 
 import gpu_machine
 from check_cuda import program_command
-from gpu_results import merge, pack
+from gpu_results import pack, to_be_committed
 from stages import Clock, Runner, Stage, StageError, StageTimeout, tree_key
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +30,7 @@ SOURCE, SITE = WORK / "source", WORK / "site"
 RESULTS = ROOT / "benchmarks" / "results"
 TREE = ("csrc", "genfast", "tests", "benchmarks", "packaging")
 TREE_FILES = ("CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+READ_BY_TESTS = ("docs", "recipes")  # which no result depends on
 SECONDS = 570.0
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Tests of the tree and of the emulation; on a GPU they say nothing more than in CI.
@@ -39,8 +40,14 @@ NOT_HERE = (
 )  # fmt: skip
 CONSTANTS = WORK / "constants.json"
 NOT_RUN_DRY = "needs a GPU, so not run"
-INSTALLED = {"PYTHONPATH": str(SITE)}
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck")
+BENCH_GOES_ON = 3  # LOST of benchmarks/run.py: what it ends with where another process can go on
+
+
+def installed(*more: Path) -> dict[str, str]:
+    """The environment of programs that use the build: it comes first, then what the caller had."""
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {"PYTHONPATH": os.pathsep.join([str(SITE), *map(str, more), *known])}
 
 
 def environment(dry: bool, clock: Clock) -> dict[str, Any]:
@@ -61,10 +68,12 @@ def build(clock: Clock) -> dict[str, Any]:
     """A wheel-like install into build/gpu/site; the developer's own build is not touched."""
     machine = clock.results["environment"]["facts"]
     SOURCE.mkdir(parents=True, exist_ok=True)
-    for folder in TREE:  # times are kept, so a second build is incremental
+    for folder in (*TREE, *READ_BY_TESTS):  # times are kept, so a second build is incremental
         shutil.rmtree(SOURCE / folder, ignore_errors=True)
-        ignored = shutil.ignore_patterns("__pycache__", "*.so", "results")
-        shutil.copytree(ROOT / folder, SOURCE / folder, ignore=ignored)
+        kept_back = () if folder in READ_BY_TESTS else ("results",)
+        ignored = shutil.ignore_patterns("__pycache__", "*.so", *kept_back)
+        if (ROOT / folder).is_dir():
+            shutil.copytree(ROOT / folder, SOURCE / folder, ignore=ignored)
     for name in TREE_FILES:
         shutil.copy2(ROOT / name, SOURCE / name)
     shutil.rmtree(SITE, ignore_errors=True)
@@ -76,7 +85,7 @@ def build(clock: Clock) -> dict[str, Any]:
         environment={"GENFAST_CUDA": "on", "GENFAST_CUDA_ARCHS": archs, "CUDACXX": machine["nvcc_path"]},
     )
     code = "import json; from genfast import info as i; print(i.__file__); print(json.dumps(i.info()))"
-    shown = clock.run([sys.executable, "-c", code], cwd=WORK, environment=INSTALLED)
+    shown = clock.run([sys.executable, "-c", code], cwd=WORK, environment=installed())
     where, facts = shown.splitlines()[-2:]
     if not Path(where).is_relative_to(SITE):
         raise StageError(f"{where} is imported instead of the build in {SITE}")
@@ -86,7 +95,7 @@ def build(clock: Clock) -> dict[str, Any]:
 def _pytest(clock: Clock, *arguments: str) -> dict[str, Any]:
     try:
         # No compiler processes: they are forked, which a warning of Python 3.12 makes an error here.
-        environment = INSTALLED | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        environment = installed() | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
         output = clock.run([*PYTEST, *arguments], cwd=SOURCE / "tests", environment=environment)
     except StageError as error:
         # Also when it ran out of time: what failed until then is in the log.
@@ -147,8 +156,8 @@ def _parallel(clock: Clock, most: int) -> tuple[str, ...]:
 def cuda_tests(clock: Clock) -> dict[str, Any]:
     if _dry(clock):
         return _pytest(clock, "--collect-only", "-m", "cuda", ".") | {NOT_RUN_DRY: "the tests"}
-    # A few processes share the GPU: what takes time is the host's (compilers, opcheck).
-    facts = _pytest(clock, "-m", "cuda", *_parallel(clock, 4), ".")
+    # Some processes share the GPU: what takes time is the host's (compilers, opcheck).
+    facts = _pytest(clock, "-m", "cuda", *_parallel(clock, 8), ".")
     if not re.search(r"[1-9]\d* passed", facts["result"]):
         raise StageError(f"no CUDA test ran: {facts['result']}", facts)
     return facts
@@ -157,6 +166,9 @@ def cuda_tests(clock: Clock) -> dict[str, Any]:
 def suite(clock: Clock) -> dict[str, Any]:
     if _dry(clock):
         return {NOT_RUN_DRY: "the suite; make test runs it"}
+    if missing := clock.results["environment"]["facts"].get("missing_for_suite"):
+        names = " ".join(missing)
+        raise StageError(f"missing wheels: {names}; install them: pip install {names}")
     left_out = [f"--ignore={name}" for name in NOT_HERE] + ["--ignore-glob=*emulat*"]
     return _pytest(clock, "-m", "not slow and not cuda", *_parallel(clock, 12), *left_out, ".")
 
@@ -193,49 +205,48 @@ def sanitize(tool: str, clock: Clock) -> dict[str, Any]:
         cwd=SOURCE / "tests",
         # Without torch's pool every tensor is an allocation of its own, with bounds of its own.
         environment={
-            "PYTHONPATH": f"{SITE}:{SOURCE / 'tests'}",
+            **installed(SOURCE / "tests"),
             "PYTORCH_NO_CUDA_MEMORY_CACHING": "1",
         },
     )
     return {"result": [line for line in output.splitlines() if "SUMMARY" in line or "cases" in line]}
 
 
-def benchmarks(key: str, clock: Clock) -> dict[str, Any]:
-    """One op after the other, each in a process of its own; rows of the same tree are not run again."""
+def benchmarks(key: str, compiled: bool, clock: Clock) -> dict[str, Any]:
+    """All ops, those cases first that matter most; rows of the same tree are not measured again.
+
+    torch.compile takes most of the time: its sides are added to rows that are there. A case that breaks
+    the GPU's context, or never ends, ends the process; the next one goes on without it.
+    """
     gpu = clock.results["environment"]["facts"]["gpu"]
     program = [sys.executable, str(SITE / "bin" / "genfast"), "bench"]
-    listed = clock.run(
-        [sys.executable, "-c", "from genfast.benchmarks.run import OPS; print(*OPS)"],
-        cwd=WORK,
-        environment=INSTALLED,
-    )
     if _dry(clock):
-        return {"ops": listed.split(), NOT_RUN_DRY: "the benchmarks"}
-    folder = WORK / "bench" / key.split()[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    known = ["--constants", str(CONSTANTS)] if CONSTANTS.is_file() else []
-    parts, refused, stopped = [], [], ""
-    for op in listed.split():
-        part = folder / f"{op}.json"
+        listed = [sys.executable, "-c", "from genfast.benchmarks.run import OPS; print(*OPS)"]
+        ops = clock.run(listed, cwd=WORK, environment=installed()).split()
+        return {"ops": ops, NOT_RUN_DRY: "the benchmarks"}
+    part = WORK / "bench" / key.split()[0] / "rows.json"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--device", "cuda", "--json", str(part), "--resume"]
+    options += [] if compiled else ["--no-compile"]
+    options += ["--constants", str(CONSTANTS)] if CONSTANTS.is_file() else []
+    error: StageError | None = None
+    code = BENCH_GOES_ON
+    while code == BENCH_GOES_ON:
+        code = None
         try:
-            command = [*program, op, "--device", "cuda", "--json", str(part), "--resume", *known]
-            clock.run(command, cwd=WORK, environment=INSTALLED)
-        except StageError as error:
-            stopped = stopped or f"{op}: {error}"
-            refused.append(op)
-        if part.is_file():  # also if the rest was killed: it is written row by row
-            parts.append(json.loads(part.read_text(encoding="utf-8")))
-        if clock.left == 0:
-            break
+            clock.run([*program, *options], cwd=WORK, environment=installed())
+        except StageError as stopped:
+            error, code = error or stopped, stopped.code
     path = RESULTS / f"{gpu_machine.result_name(gpu)}.json"
-    facts = {"file": str(path.relative_to(ROOT)), "rows": sum(len(part["rows"]) for part in parts)}
-    if parts:
+    facts: dict[str, Any] = {"file": str(path.relative_to(ROOT)), "rows": 0}
+    if part.is_file():  # also if the rest was killed: it is written row by row
+        result = json.loads(part.read_text(encoding="utf-8"))
+        facts |= {"rows": len(result["rows"]), "refused": result["refused"]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(merge(parts, ROOT), indent=1) + "\n", encoding="utf-8")
-    if stopped:
-        message = f"not all ops were measured well; first {stopped}"
-        kind = StageTimeout if clock.left == 0 else StageError
-        raise kind(message, {**facts, "not_measured": refused})
+        path.write_text(json.dumps(to_be_committed(result, ROOT), indent=1) + "\n", encoding="utf-8")
+    if error is not None:
+        error.facts = facts
+        raise error
     return facts
 
 
@@ -247,11 +258,12 @@ def stages(key: str, dry: bool = False) -> list[Stage]:
         Stage("environment", functools.partial(environment, dry), 60, always=True),
         Stage("fragments", fragments, 60, here),
         Stage("build", build, 150, here, stands=lambda: (SITE / "genfast").is_dir()),
-        Stage("cuda-tests", cuda_tests, 120, built),
-        Stage("constants", constants, 45, here),
-        Stage("benchmarks", functools.partial(benchmarks, key), 210, built),
+        Stage("constants", constants, 60, here),
+        Stage("cuda-tests", cuda_tests, 150, built),
+        Stage("benchmarks", functools.partial(benchmarks, key, False), 210, built),
         *checks,
-        Stage("suite", suite, 180, built),
+        Stage("compiled", functools.partial(benchmarks, key, True), 400, built),
+        Stage("suite", suite, 300, built),
     ]
 
 

@@ -29,6 +29,8 @@ PYTHON_PACKAGES = {
     "sklearn": "scikit-learn",
     "matplotlib": "matplotlib",
 }
+# What only tests that need no GPU want: without them the rest is run all the same.
+SUITE_PACKAGES = {"tomli_w": "tomli-w", "faiss": "faiss-cpu"}
 PROGRAMS = {"cmake": "cmake>=3.24", "ninja": "ninja"}
 SANITIZER_WHEEL = "nvidia-cuda-sanitizer-api==13.0.85"
 
@@ -50,11 +52,15 @@ print(json.dumps(facts))
 
 def probe() -> dict[str, Any]:
     """What Python and torch of this interpreter see."""
-    command = [sys.executable, "-c", PROBE, *PYTHON_PACKAGES]
+    command = [sys.executable, "-c", PROBE, *PYTHON_PACKAGES, *SUITE_PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:
         return {"missing": [], "broken": done.stderr.strip().splitlines()[-1:]}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    facts = dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    missing = facts["missing"]
+    facts["missing"] = [name for name in missing if name in PYTHON_PACKAGES]
+    facts["missing_for_suite"] = [SUITE_PACKAGES[name] for name in missing if name in SUITE_PACKAGES]
+    return facts
 
 
 def driver_version() -> str | None:

@@ -1,7 +1,8 @@
-"""What a run of `make gpu` leaves behind: one result file of many, and all of it in three files."""
+"""What a run of `make gpu` leaves behind: the result file to commit, and all of it in three files."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tarfile
@@ -11,22 +12,24 @@ from typing import Any
 from stages import SUMMARY
 
 
-def merge(parts: list[dict[str, Any]], root: Path) -> dict[str, Any]:
-    """One result file of those of single ops; the commit is this checkout's."""
-    whole = {**parts[0], "command": "genfast bench --device cuda"}
-    for key in ("rows", "refused"):
-        whole[key] = [row for part in parts for row in part[key]]
+def to_be_committed(result: dict[str, Any], root: Path) -> dict[str, Any]:
+    """A result file with the commit of this checkout and the command to repeat it by.
+
+    Where the tree has come without its repository, GENFAST_COMMIT says the commit.
+    """
+    commit = os.environ.get("GENFAST_COMMIT")
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    if shutil.which("git") and (root / ".git").exists():
+    if not commit and shutil.which("git") and (root / ".git").exists():
         commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip() or None
-        whole["env"] = {**whole["env"], "commit": commit}
-    return whole
+    env = {**result["env"], "commit": commit}
+    return {**result, "env": env, "command": "genfast bench --device cuda"}
 
 
 def pack(folder: Path, summary: dict[str, Any], root: Path, work: Path) -> None:
     """summary.json, the result file and gpu.tar.gz: what a run leaves, in three files."""
     folder.mkdir(parents=True, exist_ok=True)
-    measured = summary["stages"]["benchmarks"].get("facts", {}).get("file")
+    facts = [stage.get("facts", {}) for stage in summary["stages"].values()]
+    measured = next((found["file"] for found in facts if "file" in found), None)
     results = [root / measured] if measured and (root / measured).is_file() else []
     for path in (work / SUMMARY, *results):
         shutil.copyfile(path, folder / path.name)

@@ -25,9 +25,12 @@ LEAST_SECONDS = 2.0  # a stage is not begun with less than this left
 class StageError(RuntimeError):
     """A stage did not succeed. `facts` is what it had found out before, and is kept."""
 
-    def __init__(self, message: str, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, facts: Mapping[str, Any] | None = None, code: int | None = None
+    ) -> None:
         super().__init__(message)
         self.facts = dict(facts or {})
+        self.code = code  # that a command ended with
 
 
 class StageTimeout(StageError):
@@ -80,7 +83,8 @@ class Clock:
             log.seek(start)
             output = log.read().decode(errors="replace")
         if code:
-            raise StageError(f"{' '.join(words)[:200]} ended with code {code}:\n{output[-3000:]}")
+            said = f"{' '.join(words)[:200]} ended with code {code}:\n{output[-3000:]}"
+            raise StageError(said, code=code)
         return output
 
 

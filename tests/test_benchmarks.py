@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genfast.benchmarks import run
+from genfast.benchmarks import rows, run
 from genfast.benchmarks.cases import FORWARD, TRAINING, Bound, Case, Inputs, Side
 from genfast.benchmarks.environment import command
 from genfast.benchmarks.gate import Refused, judge
@@ -88,6 +88,13 @@ def test_order_statistics() -> None:
     timing = summarise([float(i) for i in range(101)])
     assert (timing.median_us, timing.p20_us, timing.p80_us) == (50.0, 20.0, 80.0)
     assert (timing.min_us, timing.n) == (0.0, 101)
+
+
+def test_long_rounds_are_few() -> None:
+    timings = interleave(
+        {"a": [lambda: None]}, threads=1, seconds=1.0, min_rounds=50, most_seconds=0.0, warmup=1
+    )
+    assert timings["a"].n == 3
 
 
 def test_thread_count_is_put_back() -> None:
@@ -176,6 +183,38 @@ def test_a_fault_of_genfast_is_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="boom"):
         run_case(tiny_case(Side(fault)), FAST)
+
+
+def test_on_a_gpu_a_broken_or_inexact_peer_costs_nobody_a_row() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    case = tiny_case()
+    sides = {**case.sides, "broken": Side(broken), "inexact": Side(lambda x: 2.001 * x)}
+    x = torch.ones(4096)
+    gpu = replace(FAST, device="cuda")
+    _, timed, unavailable = rows._gate(replace(case, sides=sides), FORWARD, (x,), None, gpu)
+    assert set(timed) == {"eager", "genfast"}
+    assert unavailable["broken"] == "RuntimeError: out of memory"
+    assert unavailable["inexact"].startswith("Refused: inexact: output: error")
+    for name in ("eager", "genfast"):
+        wrong = replace(case, sides={**case.sides, name: Side(broken)})
+        with pytest.raises(RuntimeError, match="out of memory"):
+            rows._gate(wrong, FORWARD, (x,), None, gpu)
+
+
+def test_a_side_of_one_direction_and_one_that_is_bound() -> None:
+    case, bound = tiny_case(), []
+
+    def bind(x: Tensor) -> object:
+        bound.append(x)
+        return lambda: x + x
+
+    sides = {**case.sides, "replay": Side(double, bind=bind, directions=(FORWARD,))}
+    forward, training = run_case(replace(case, sides=sides), FAST).rows
+    assert set(forward["baseline"]) == {"eager", "replay"}
+    assert set(training["baseline"]) == {"eager"}
+    assert len(bound) > 1  # once for each buffer, not for each call
 
 
 # Result files

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from test_benchmarks import FAST, tiny_case
 
 from genfast.benchmarks import report
+from genfast.benchmarks.cases import FORWARD, TRAINING, Bound
 from genfast.benchmarks.plot import speedup_plot
 from genfast.benchmarks.results import Row, goals, read_json, result_file, write_json
+from genfast.benchmarks.rows import COPY, run_case
 
 EXAMPLE: Row = {
     "op": "double",
@@ -92,7 +95,7 @@ def test_a_gpu_comes_first(repository: Path) -> None:
     env = read_json(repository / "benchmarks/results/cpu.json")["env"]
     env |= {"gpu": "NVIDIA Z", "cuda": "13.0", "driver": "580"}
     write_json(result_file(env, [EXAMPLE], [], ""), repository / "benchmarks/results/z.json")
-    readme = report.pages(repository)[repository / "README.md"]
+    readme = report.pages(repository, report.read_results(repository))[repository / "README.md"]
     assert readme.index("NVIDIA Z; torch 2") < readme.index("a CPU, avx2")
 
 
@@ -103,6 +106,88 @@ def test_report_says_what_it_lacks(repository: Path, capsys: pytest.CaptureFixtu
     (repository / "benchmarks/results/cpu.json").unlink()
     assert report.main(["--root", str(repository)]) == 2
     assert "no results in" in capsys.readouterr().err
+
+
+GPU_ENV = {
+    "cpu": "a CPU", "isa": "avx2", "threads": 16, "torch": "2.11.0+cu130", "genfast": "1",
+    "commit": "abc123", "date": "today", "gpu": "NVIDIA H200", "cuda": "13.0", "driver": "580.1",
+    "constants": {"copy": 4.3125, "wgmma bf16": 801.5},
+}  # fmt: skip
+
+
+@pytest.fixture
+def with_a_gpu(repository: Path) -> Path:
+    """Made-up figures in rows that run_case has made: a win, a loss, a goal reached, one missed."""
+    nbytes, bound = 8 * 4096, Bound(COPY, 1.0, "a copy")
+    case = tiny_case(
+        bytes={FORWARD: nbytes, TRAINING: nbytes},
+        bound={FORWARD: bound, TRAINING: bound},
+        reach={FORWARD: {"eager": 2.0}},
+        reach_bound={FORWARD: 85.0, TRAINING: 70.0},
+    )
+    outcome = run_case(case, FAST)
+    won, lost = outcome.rows
+    won |= {"median_us": 10.0, "baseline": {"eager": 30.0, "torch.compile": 15.0}}
+    won["bound"] = {"text": "a copy", "us": 9.0, "pct": 90.0}
+    lost |= {"median_us": 40.0, "baseline": {"eager": 80.0, "torch.compile": 20.0}}
+    lost["bound"] = {"text": "a copy", "us": 20.0, "pct": 50.0}
+    result = result_file(GPU_ENV, [won, lost], [], "genfast bench --device cuda")
+    write_json(result, repository / "benchmarks/results/h200.json")
+    (repository / "docs").mkdir()
+    marks = "\n\n".join("\n".join(pair) for pair in (report.GPU, report.CONSTANTS))
+    (repository / "docs/cuda.md").write_text(f"# CUDA\n\n{marks}\n\nrest\n")
+    return repository
+
+
+def test_a_gpus_results_fill_every_page(with_a_gpu: Path) -> None:
+    arguments = ["--root", str(with_a_gpu)]
+    assert report.main(arguments) == 0
+    assert report.main([*arguments, "--check"]) == 0
+    readme = (with_a_gpu / "README.md").read_text()
+    caption = "NVIDIA H200; torch 2.11.0+cu130, genfast 1, commit abc123, CUDA 13.0, driver 580.1; today"
+    assert f"{caption}; `genfast bench --device cuda`" in readme
+    assert readme.index("NVIDIA H200") < readme.index("a CPU")
+    assert "| double | fwd | 1 | 3.00x | 1.50x | 90.0 % | 2 of 2 | - |" in readme
+    missed = "50.0 % of the bound, of 70 %: missed by 28.6 %"
+    assert f"| double | fwd+bwd | 1 | 2.00x | 0.500x | 50.0 % | 0 of 1 | {missed} |" in readme
+    assert (
+        "Slower than another side: double plain, 4096, float32, fwd+bwd: 0.50x torch.compile." in readme
+    )
+    assert "never run on a GPU" not in readme
+    rows = (with_a_gpu / "docs/benchmarks.md").read_text()
+    assert "(benchmarks-h200.png)" in rows
+    assert (with_a_gpu / "docs/benchmarks-h200.png").read_bytes().startswith(b"\x89PNG")
+    cuda = (with_a_gpu / "docs/cuda.md").read_text()
+    assert "Measured on NVIDIA H200 (driver 580.1, CUDA 13.0, torch 2.11.0+cu130, commit abc123" in cuda
+    assert "| copy | TB/s, read and written | 4.8 | 4.312 |" in cuda
+    assert "| wgmma tf32 | TFLOP/s | 494 | not measured |" in cuda
+    assert cuda.endswith("rest\n")
+
+
+def test_checking_sees_pages_and_plots_of_other_results(with_a_gpu: Path) -> None:
+    arguments = ["--root", str(with_a_gpu)]
+    path = with_a_gpu / "benchmarks/results/h200.json"
+    report.main(arguments)
+    picture = with_a_gpu / "docs/benchmarks-h200.png"
+    drawn = picture.read_bytes()
+    write_json(read_json(path) | {"command": "another"}, path)
+    assert report.main([*arguments, "--check"]) == 1
+    assert report.main(arguments) == 0
+    assert picture.read_bytes() != drawn
+    picture.write_bytes(drawn)  # the pages are right, the plot is of the results before
+    assert report.main([*arguments, "--check"]) == 1
+
+
+def test_without_a_gpu_the_pages_say_so(with_a_gpu: Path) -> None:
+    (with_a_gpu / "benchmarks/results/h200.json").unlink()
+    assert report.main(["--root", str(with_a_gpu)]) == 0
+    for page in ("README.md", "docs/cuda.md"):
+        assert "**The CUDA code has never run on a GPU" in (with_a_gpu / page).read_text()
+    assert (
+        "| copy | TB/s, read and written | 4.8 | not measured |"
+        in (with_a_gpu / "docs/cuda.md").read_text()
+    )
+    assert not (with_a_gpu / "docs/benchmarks-h200.png").exists()
 
 
 def test_goals_in_time_and_in_ratio() -> None:

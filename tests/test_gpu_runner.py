@@ -253,17 +253,6 @@ def test_what_a_stage_left_must_still_be_there(stages: Any, tmp_path: Path) -> N
     assert built.runs == 2
 
 
-def test_result_files_are_merged(scripts: tuple[Any, Any, Any]) -> None:
-    parts = [
-        {"schema": 1, "env": {"gpu": "X", "commit": None}, "command": "a", "rows": [1], "refused": []},
-        {"schema": 1, "env": {"gpu": "X", "commit": None}, "command": "b", "rows": [2], "refused": [3]},
-    ]
-    whole = scripts[2].merge(parts, ROOT)
-    assert (whole["rows"], whole["refused"], whole["schema"]) == ([1, 2], [3], 1)
-    assert whole["command"] == "genfast bench --device cuda"
-    assert parts[0]["rows"] == [1]
-
-
 def test_budgets_fit_the_whole(scripts: tuple[Any, Any, Any]) -> None:
     listed = scripts[2].stages("key")
     names = [stage.name for stage in listed]

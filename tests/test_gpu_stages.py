@@ -51,7 +51,7 @@ def test_the_fragment_stage_builds_and_reads_the_checks(gpu: Any, tmp_path: Path
     assert gpu.fragments(clock)["checks"][0]["check"] == "ldmatrix"
     build, run_it = clock.commands
     assert build[0] == "/cuda/bin/nvcc"
-    assert "-arch=sm_90a" in build
+    assert "-gencode=arch=compute_90a,code=sm_90a" in build
     assert all(Path(word).is_file() for word in build if word.endswith(".cu"))
     assert run_it == [str(tmp_path / "fragments")]
 
@@ -64,21 +64,51 @@ def test_the_constants_are_kept_for_the_benchmarks(gpu: Any, tmp_path: Path) -> 
     assert all(Path(word).is_file() for word in clock.commands[0] if word.endswith(".cu"))
 
 
-def test_benchmarks_are_asked_for_op_by_op(gpu: Any, tmp_path: Path) -> None:
-    """With options that the command knows, and files of the tree's own key."""
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_benchmarks_get_options_that_they_know(gpu: Any, tmp_path: Path, compiled: bool) -> None:
     from genfast.benchmarks import run as bench
 
+    assert gpu.BENCH_GOES_ON == bench.LOST
     gpu.CONSTANTS.write_text("{}")
-    clock = Recorded(gpu, tmp_path, {"import OPS": "gated_activation masked_conv2d\n"})
-    facts = gpu.benchmarks("abc python", clock)
-    assert facts["rows"] == 0
-    _, *asked = clock.commands
-    assert [words[words.index("bench") + 1] for words in asked] == ["gated_activation", "masked_conv2d"]
-    for words in asked:
-        options = words[words.index("bench") + 1 :]
-        options[options.index("cuda")] = "cpu"  # there is none here
-        assert bench._parse(options).resume
-        assert str(tmp_path / "bench" / "abc") in " ".join(options)
+    clock = Recorded(gpu, tmp_path, {})
+    assert gpu.benchmarks("abc python", compiled, clock)["rows"] == 0
+    (asked,) = clock.commands
+    options = asked[asked.index("bench") + 1 :]
+    options[options.index("cuda")] = "cpu"  # there is none here
+    parsed = bench._parse(options)
+    assert parsed.resume
+    assert parsed.no_compile != compiled
+    assert parsed.json == tmp_path / "bench" / "abc" / "rows.json"
+
+
+def test_benchmarks_go_on_in_another_process(
+    gpu: Any,
+    scripts: tuple[Any, Any, Any],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a case that broke the GPU's context; the stage has failed all the same, with its rows."""
+    monkeypatch.setenv("GENFAST_COMMIT", "abc123")
+    codes = [3, 3, 0]
+
+    class Stops(Recorded):
+        def run(self, command: Any, **options: Any) -> str:
+            super().run(command, **options)
+            code = codes[len(self.commands) - 1]
+            result = {"schema": 1, "env": {}, "command": "", "rows": [1], "refused": [2]}
+            (tmp_path / "bench" / "key" / "rows.json").write_text(json.dumps(result))
+            if code:
+                raise scripts[0].StageError(f"ended with code {code}", code=code)
+            return ""
+
+    clock = Stops(gpu, tmp_path, {})
+    with pytest.raises(scripts[0].StageError, match="ended with code 3") as failed:
+        gpu.benchmarks("key", False, clock)
+    assert len(clock.commands) == 3
+    assert failed.value.facts["rows"] == 1
+    written = json.loads((gpu.ROOT / failed.value.facts["file"]).read_text())
+    assert written["env"]["commit"] == "abc123"
+    assert (written["rows"], written["command"]) == ([1], "genfast bench --device cuda")
 
 
 def test_the_sanitizers_watch_the_small_cases(
@@ -108,11 +138,26 @@ def test_tests_run_in_parallel_and_by_marker(gpu: Any, tmp_path: Path) -> None:
     gpu.cuda_tests(clock)
     gpu.suite(clock)
     on_gpu, rest = clock.commands
-    assert on_gpu[-5:] == ["-m", "cuda", "-n", "4", "."]
+    assert on_gpu[-5:] == ["-m", "cuda", "-n", "8", "."]
     assert "not slow and not cuda" in rest
     left_out = [word.partition("=")[2] for word in rest if word.startswith("--ignore=")]
     assert left_out
     assert all((ROOT / "tests" / name).is_file() for name in left_out)
+
+
+def test_the_suite_says_what_it_lacks(gpu: Any, scripts: tuple[Any, Any, Any], tmp_path: Path) -> None:  # noqa: F811
+    clock = Recorded(gpu, tmp_path, {})
+    clock.results["environment"]["facts"]["missing_for_suite"] = ["tomli-w"]
+    with pytest.raises(scripts[0].StageError, match="pip install tomli-w"):
+        gpu.suite(clock)
+    assert not clock.commands
+
+
+def test_packages_that_were_brought_along_are_found(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build comes before them, whatever else they hold."""
+    monkeypatch.setenv("PYTHONPATH", "/brought/along")
+    first, second, last = gpu.installed(Path("/tests"))["PYTHONPATH"].split(":")
+    assert (Path(first), second, last) == (gpu.SITE, "/tests", "/brought/along")
 
 
 def test_everything_is_packed_into_three_files(gpu: Any, tmp_path: Path) -> None:

@@ -63,13 +63,23 @@ __global__ void __launch_bounds__(kThreads) mma_kernel(float* out, uint32_t seed
   out[static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x] = total;
 }
 
-enum class Function { fma, exp_fast, expf, tanh_fast, tanhf, sigmoid_fast };
+enum class Function { fma, exp2_fast, exp_fast, expf, tanh_approx, tanh_fast, tanhf, sigmoid_fast };
+
+// The special-function unit's own, whose relative error is about 2^-11: no kernel uses it, which this
+// may change.
+GENFAST_DEVICE float tanh_approx(float x) {
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 template <Function function>
 GENFAST_DEVICE float apply(float x) {
   if constexpr (function == Function::fma) return fmaf(x, 0.999f, 0.001f);
-  if constexpr (function == Function::exp_fast) return exp_fast(-x);  // stays in (0, 1)
+  if constexpr (function == Function::exp2_fast) return exp2_fast(-x);  // stays in (0, 1)
+  if constexpr (function == Function::exp_fast) return exp_fast(-x);
   if constexpr (function == Function::expf) return expf(-x);
+  if constexpr (function == Function::tanh_approx) return tanh_approx(x);
   if constexpr (function == Function::tanh_fast) return tanh_fast(x);
   if constexpr (function == Function::tanhf) return tanhf(x);
   return sigmoid_fast(x);
@@ -96,6 +106,15 @@ __global__ void block_barrier_kernel(int times) {
 __global__ void grid_barrier_kernel(GridBarrier* barrier, int times) {
 #pragma unroll 1
   for (int t = 0; t < times; ++t) grid_sync(barrier);
+}
+
+// Two blocks tell each other numbers by turns; block 0 begins.
+__global__ void __launch_bounds__(32) turns_kernel(unsigned* turn, int times) {
+  if (threadIdx.x != 0) return;
+  for (unsigned t = blockIdx.x; t < 2u * static_cast<unsigned>(times); t += 2) {
+    while (ld_acquire(turn) != t) {}
+    st_release(turn, t + 1);
+  }
 }
 
 __global__ void empty_kernel() {}

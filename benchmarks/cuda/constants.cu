@@ -15,6 +15,7 @@
 
 #include "common/cuda.h"
 #include "constant_kernels.h"
+#include "constants_sm90.h"
 
 namespace genfast::constants {
 namespace {
@@ -143,6 +144,22 @@ double function_rate(const Device& d) {
   return static_cast<double>(kChains) * times * kThreads * blocks / seconds / 1e12;
 }
 
+double wgmma_rate(const Device& d, bool bf16) {
+  const int blocks = d.processors(), times = 2048;
+  const Memory out(sizeof(float) * blocks * kThreads);
+  double flops = 0;
+  const double seconds = device_seconds(
+      d.stream, [&] { flops = launch_wgmma(bf16, blocks, times, out.as<float>(), d.stream).flops; });
+  return flops / seconds / 1e12;
+}
+
+double cluster_barrier(const Device& d, int cluster) {
+  const int times = 4000;
+  const double seconds = device_seconds(
+      d.stream, [&] { launch_cluster_barriers(cluster, d.processors(), times, d.stream); });
+  return seconds / times * 1e9;
+}
+
 // Nanoseconds a barrier, with one block on every multiprocessor.
 double block_barrier(const Device& d, int threads) {
   const int times = 4000;
@@ -161,6 +178,17 @@ double grid_barrier(const Device& d, int threads) {
                 times);
   });
   return seconds / times * 1e9;
+}
+
+// Nanoseconds until one block sees what another has released.
+double flag_hop(const Device& d) {
+  const int times = 2000;
+  const Memory turn(sizeof(unsigned));
+  const double seconds = device_seconds(d.stream, [&] {
+    check(cudaMemsetAsync(turn.as<void>(), 0, sizeof(unsigned), d.stream), "cudaMemsetAsync");
+    launch_coop(turns_kernel, 2, 32, 0, d.stream, turn.as<unsigned>(), times);
+  });
+  return seconds / (2 * times) * 1e9;
 }
 
 constexpr int kLaunches = 500;
@@ -202,6 +230,7 @@ double graph_period(const Device& d) {
 struct Constant {
   const char *name, *unit;
   std::function<double(const Device&)> measure;
+  bool hopper = false;  // of sm_90a alone
 };
 
 std::vector<Constant> constants() {
@@ -213,8 +242,10 @@ std::vector<Constant> constants() {
       {"mma fp16", "TFLOP/s, mma.sync", mma_rate<Product::fp16>},
       {"mma tf32", "TFLOP/s, mma.sync", mma_rate<Product::tf32>},
       {"fma", "T/s", function_rate<Function::fma>},
+      {"exp2_fast", "T/s", function_rate<Function::exp2_fast>},
       {"exp_fast", "T/s", function_rate<Function::exp_fast>},
       {"expf", "T/s", function_rate<Function::expf>},
+      {"tanh_approx", "T/s", function_rate<Function::tanh_approx>},
       {"tanh_fast", "T/s", function_rate<Function::tanh_fast>},
       {"tanhf", "T/s", function_rate<Function::tanhf>},
       {"sigmoid_fast", "T/s", function_rate<Function::sigmoid_fast>},
@@ -222,6 +253,12 @@ std::vector<Constant> constants() {
       {"block barrier, 256 threads", "ns", [](const Device& d) { return block_barrier(d, 256); }},
       {"block barrier, 1024 threads", "ns", [](const Device& d) { return block_barrier(d, 1024); }},
       {"grid barrier, 256 threads", "ns", [](const Device& d) { return grid_barrier(d, 256); }},
+      {"flag to another block", "ns", flag_hop},
+      {"wgmma bf16", "TFLOP/s", [](const Device& d) { return wgmma_rate(d, true); }, true},
+      {"wgmma tf32", "TFLOP/s", [](const Device& d) { return wgmma_rate(d, false); }, true},
+      {"cluster barrier, 2 blocks", "ns", [](const Device& d) { return cluster_barrier(d, 2); }, true},
+      {"cluster barrier, 4 blocks", "ns", [](const Device& d) { return cluster_barrier(d, 4); }, true},
+      {"cluster barrier, 8 blocks", "ns", [](const Device& d) { return cluster_barrier(d, 8); }, true},
       {"launch, host", "us", launch_overhead},
       {"kernel period, stream", "us", stream_period},
       {"kernel period, graph", "us", graph_period},
@@ -237,9 +274,10 @@ int run(const std::vector<std::string>& wanted) {
   check(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking), "cudaStreamCreate");
   printf("{\"gpu\": \"%s\", \"sm\": %d, \"clock_mhz\": %d}\n", device.properties.name,
          device.processors(), clock / 1000);
+  const bool hopper = has_sm90();
   for (const Constant& c : constants()) {
     const bool named = std::find(wanted.begin(), wanted.end(), c.name) != wanted.end();
-    if (!wanted.empty() && !named) continue;
+    if ((!wanted.empty() && !named) || (c.hopper && !hopper)) continue;
     printf("{\"constant\": \"%s\", \"value\": %.4g, \"unit\": \"%s\"}\n", c.name, c.measure(device),
            c.unit);
     fflush(stdout);
