@@ -9,9 +9,9 @@
 // of log 2, with v = exp(-log_var), a score is
 //   shared variance:         sum_d z_bd v_d mean_nd - v_d mean_nd^2 / 2, without the term of z_b alone,
 //   one variance each:      -sum_d ((z_bd - mean_nd) sqrt(v_nd / 2))^2 - log_var_nd / 2,
-// plus the log-weight. evidence, what forward keeps, is for each query a level near its largest score and
-// the sum of 2^(score - level): more exact than log_prob, whose rounding would scale the whole gradient.
-// Backward computes the scores again, from which follows every posterior probability.
+// plus the log-weight. evidence, what forward keeps, is for each query a level near its largest score
+// and the sum of 2^(score - level): more exact than log_prob, whose rounding would scale the whole
+// gradient. Backward computes the scores again, from which follows every posterior probability.
 //
 // z, means, log_var, log_weights and the gradients of the first two are of `dtype`; all else is of the
 // type that it is computed in, double for float64 and float for the rest. Unless given strides, tensors
