@@ -163,7 +163,7 @@ struct BackwardPart {
   using A = Arithmetic<T>;
   const Walk<A>& w;
   BackwardImage<A> x;
-  A* grad;
+  A *grad, *row;
   View<A> da;
 
   GENFAST_INLINE_MEMBER BackwardPart(const Walk<A>& w, A* scratch) : w(w), x() {
@@ -171,7 +171,7 @@ struct BackwardPart {
     const ScanScratch places = scan_scratch(l, true);
     x.hidden = scratch + places.hidden, x.cells = scratch + places.cells;
     x.da = scratch + places.gates, x.state = scratch + places.state;
-    grad = scratch + places.grad;
+    grad = scratch + places.grad, row = scratch + places.row;
     da = {x.da + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
   }
 
@@ -202,10 +202,11 @@ struct BackwardPart {
     }
     const Image<T> in(p.gates, group, image);
     const bool direct = readable_in_place<T>(in.channel, p.units);
-    x.gates = direct ? view<A>(in, p.units) : da;
+    // Rows that are used once, one after the other, take each other's place in the nearest cache.
+    x.gates = direct ? view<A>(in, p.units) : View<A>{row, 0, l.pitch, l.padded};
     const Range units = units_of(l, team);
     recompute_image(w, x, units, [&](int64_t r) {
-      if (!direct) read_image_row(l, p, in, 4, r, units, da.at(r, 0), l.pitch);
+      if (!direct) read_image_row(l, p, in, 4, r, units, row, l.pitch);
     });
     return da;
   }

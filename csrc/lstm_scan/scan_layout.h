@@ -34,7 +34,8 @@ static inline ScanLayout scan_layout(const LstmScan& p) {
 
 // What one image takes: offsets from the start of its part of the workspace.
 struct ScanScratch {
-  int64_t gates, hidden, cells, grad, state;  // maps and, in state, a value a position and unit
+  int64_t gates, hidden, cells, grad;  // maps
+  int64_t state, row;                  // a value a position and unit; the gates of a row
   int64_t total;
 };
 
@@ -50,7 +51,7 @@ static inline ScanScratch scan_scratch(const ScanLayout& l, bool backward) {
   s.hidden = place(map);
   s.state = place(line);
   s.cells = place(map);
-  if (backward) s.grad = place(map);
+  if (backward) s.grad = place(map), s.row = place(l.row * l.pitch);
   return s;
 }
 

@@ -88,6 +88,15 @@ static void pack_turned_weight(const LstmScan& p, const ScanLayout& l, int64_t g
   });
 }
 
+// Where gates or gradients are read in place, a tile's next pixels, `ahead` on, are asked for in time: too
+// many rows are walked along at once for the processor to foresee it. Beyond the end it does no harm.
+template <int M, int N, class A>
+GENFAST_INLINE void will_need(const A* first, int64_t next, int64_t gate, int64_t ahead) {
+  GENFAST_EACH_ROW(M) {
+    GENFAST_EACH_VECTOR(N) __builtin_prefetch(first + i * next + j * gate + ahead, 0, 2);
+  }
+}
+
 // The pre-activations of M pixels, four gates of one vector of units, from h around the first pixel.
 template <int M, class A, class V>
 GENFAST_INLINE void pre_activations(const Walk<A>& w, const A* z, int64_t z_next, int64_t gate,

@@ -14,8 +14,7 @@ struct BackwardImage {
   A* state;  // gradient of C from the pixels computed so far
 };
 
-// M neighbours in a row, one vector of units: gates from x.gates to x.da (perhaps the same place), and
-// C.
+// M neighbours in a row, one vector of units: gates from x.gates to x.da, and C.
 template <int M, class A>
 static __attribute__((noinline)) void recompute_tile(const Walk<A>& w, const BackwardImage<A>& x,
                                                      int64_t r, int64_t c, int64_t unit) {
@@ -23,8 +22,9 @@ static __attribute__((noinline)) void recompute_tile(const Walk<A>& w, const Bac
   const int64_t here = w.l.at(r, c);
   A *to = x.da + here * w.l.pitch + unit, *cell = x.cells + here * w.l.padded + unit;
   V a[M][4];
-  pre_activations<M>(w, x.gates.at(r, c) + unit, x.gates.column, x.gates.gate,
-                     x.hidden + here * w.l.padded, w.l.padded, unit, a);
+  const A* const z = x.gates.at(r, c) + unit;
+  will_need<M, 4>(z, x.gates.column, x.gates.gate, x.gates.row);
+  pre_activations<M>(w, z, x.gates.column, x.gates.gate, x.hidden + here * w.l.padded, w.l.padded, unit, a);
   for (int i = 0; i < M; ++i, to += w.l.pitch, cell += w.l.padded) {
     const Gates<V> g = gates_of(a[i]);
     store_gates(to, w.l.padded, g);
