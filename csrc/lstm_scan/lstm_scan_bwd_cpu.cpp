@@ -230,42 +230,52 @@ struct BackwardPart {
     backward_image(w, x, team, gates);
     write_image(l, p, x.da, l.pitch, 4, rows, Image<T>(p.grad_gates, group, image));
   }
+
+  // What the image adds to the gradients of weight, h0 and c0: a member's outputs of the first.
+  void add_to(A* sums, const Team& team) const {
+    const ScanLayout& l = w.l;
+    if (w.p.grad_weight.data) {
+      const int64_t pads = 4 * l.padded / kUnitPad;
+      add_weight_gradient(w, x, team.first(pads) * kUnitPad, team.last(pads) * kUnitPad, sums);
+    }
+    if (team.member > 0) return;
+    A *const sum_h0 = sums + l.weights, *const sum_c0 = sum_h0 + l.positions * l.padded;
+    if (w.p.grad_h0.data) add_state_gradient(w, x.da, sum_h0);
+    for (int64_t k = 0; w.p.grad_c0.data && k < l.positions * l.padded; ++k) sum_c0[k] += x.state[k];
+  }
 };
 
-// Images are scanned one a thread, or one a team of threads if they are few; then all threads share the
-// sums over those images, in their order, so that no bit depends on the number of threads.
+// A job scans some images, one after the other, and adds to sums of its own while they are in its caches.
 template <class T>
 static void backward_group(const Walk<Arithmetic<T>>& w, int64_t group, Arithmetic<T>* sums,
                            Arithmetic<T>* scratch) {
   using A = Arithmetic<T>;
   const LstmScan& p = w.p;
   const ScanLayout& l = w.l;
-  const int64_t parts = scan_parts(p), total = scan_scratch(l, true).total;
-  const int64_t line_size = l.positions * l.padded;
-  A *const sum_h0 = sums + l.weights, *const sum_c0 = sum_h0 + line_size;
-  clear(sums, l.weights + 2 * line_size);
+  const int64_t parts = scan_parts(p), jobs = scan_sums(p);
+  const int64_t size = scan_sum_size(l), total = scan_scratch(l, true).total;
   parallel_for(p.threads, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) BackwardPart<T>(w, scratch + i * total).set_borders(group);
   });
-  for (int64_t first = 0; first < p.images; first += parts) {
-    const int64_t count = p.images - first < parts ? p.images - first : parts;
-    over_parts(p, count, p.width < l.positions ? p.width : l.positions,
-               [&](int64_t i, const Team& team) {
-                 BackwardPart<T>(w, scratch + i * total).run(group, first + i, team);
-               });
-    if (p.grad_weight.data) {
-      parallel_for(p.threads, 4 * l.padded, kUnitPad, [&](int64_t begin, int64_t end) {
-        for (int64_t i = 0; i < count; ++i) {
-          add_weight_gradient(w, BackwardPart<T>(w, scratch + i * total).x, begin, end, sums);
-        }
-      });
+  over_jobs(p, jobs, p.width < l.positions ? p.width : l.positions,
+            [&](int64_t job, int64_t part, const Team& team) {
+              BackwardPart<T> at_work(w, scratch + part * total);
+              A* const sum = sums + job * size;
+              if (team.member == 0) clear(sum, size);
+              const int64_t end = p.images * (job + 1) / jobs;
+              for (int64_t image = p.images * job / jobs; image < end; ++image) {
+                at_work.run(group, image, team);
+                team.meet();
+                at_work.add_to(sum, team);
+                team.meet();
+              }
+            });
+  parallel_for(p.threads, size, 1 << 12, [&](int64_t begin, int64_t end) {
+    for (int64_t job = 1; job < jobs; ++job) {
+      for (int64_t i = begin; i < end; ++i) sums[i] += sums[job * size + i];
     }
-    for (int64_t i = 0; i < count; ++i) {
-      const BackwardPart<T> part(w, scratch + i * total);
-      if (p.grad_h0.data) add_state_gradient(w, part.x.da, sum_h0);
-      for (int64_t k = 0; p.grad_c0.data && k < line_size; ++k) sum_c0[k] += part.x.state[k];
-    }
-  }
+  });
+  const A *const sum_h0 = sums + l.weights, *const sum_c0 = sum_h0 + l.positions * l.padded;
   if (p.grad_weight.data) write_weight_gradient<T>(p, l, group, sums);
   if (p.grad_h0.data) write_state_gradient<T>(p, l, p.grad_h0, group, sum_h0);
   if (p.grad_c0.data) write_state_gradient<T>(p, l, p.grad_c0, group, sum_c0);
@@ -280,7 +290,7 @@ static void backward(const LstmScan& p) {
   for (int64_t group = 0; group < p.groups; ++group) {
     if (!p.kept_gates) pack_weight<T>(p, w.l, group, packed);
     pack_turned_weight<T>(p, w.l, group, turned);
-    backward_group<T>(w, group, turned + w.l.weights, packed + scan_shared(w.l, true));
+    backward_group<T>(w, group, turned + w.l.weights, packed + scan_shared(p, w.l, true));
   }
 }
 

@@ -71,7 +71,7 @@ static void forward(const LstmScan& p) {
   for (int64_t group = 0; group < p.groups; ++group) {
     pack_weight<T>(p, l, group, packed);
     const int64_t parts = scan_parts(p);
-    over_parts(p, parts, l.padded / kUnitPad, [&](int64_t part, const Team& team) {
+    over_jobs(p, parts, l.padded / kUnitPad, [&](int64_t job, int64_t part, const Team& team) {
       const bool leads = team.member == 0;
       A* scratch = packed + l.weights + part * places.total;
       A *gates = scratch + places.gates, *hidden = scratch + places.hidden;
@@ -81,8 +81,8 @@ static void forward(const LstmScan& p) {
         A* border = hidden + (p.diagonal ? l.at(0, -1) : l.at(-1, 0)) * l.padded;
         read_states<T>(l, p, p.h0, group, border, (p.diagonal ? l.row : 1) * l.padded);
       }
-      const int64_t end = p.images * (part + 1) / parts;
-      for (int64_t image = p.images * part / parts; image < end; ++image) {
+      const int64_t end = p.images * (job + 1) / parts;
+      for (int64_t image = p.images * job / parts; image < end; ++image) {
         const Image<T> in(p.gates, group, image);
         const View<A> here = {gates + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
         ForwardImage<A> x = {here, here, {}, hidden, state, keep};

@@ -60,14 +60,21 @@ static inline int64_t scan_parts(const LstmScan& p) {
   return p.images < p.threads ? p.images : p.threads;
 }
 
-// What all share, before the images: two packed weights, sums for the gradients of weight, h0 and c0.
-static inline int64_t scan_shared(const ScanLayout& l, bool backward) {
-  return backward ? 3 * l.weights + 2 * l.positions * l.padded : l.weights;
+// Images whose gradients of weight, h0 and c0 are summed apart, by one thread or team: a number that
+// depends on no number of threads, so neither do the bits of the sums.
+static inline int64_t scan_sums(const LstmScan& p) { return p.images < 32 ? p.images : 32; }
+static inline int64_t scan_sum_size(const ScanLayout& l) {
+  return l.weights + 2 * l.positions * l.padded;
+}
+
+// What all share, before the images: packed weights, and in backward those sums.
+static inline int64_t scan_shared(const LstmScan& p, const ScanLayout& l, bool backward) {
+  return backward ? 2 * l.weights + scan_sums(p) * scan_sum_size(l) : l.weights;
 }
 
 static inline int64_t scan_workspace(const LstmScan& p, bool backward) {
   const ScanLayout l = scan_layout(p);
-  return scan_shared(l, backward) + scan_parts(p) * scan_scratch(l, backward).total;
+  return scan_shared(p, l, backward) + scan_parts(p) * scan_scratch(l, backward).total;
 }
 
 }  // namespace genfast

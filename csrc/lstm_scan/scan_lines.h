@@ -127,17 +127,17 @@ GENFAST_INLINE void store_gates(A* at, int64_t gate, const Gates<V>& g) {
   store(at, g.i), store(at + gate, g.f), store(at + 2 * gate, g.g), store(at + 3 * gate, g.o);
 }
 
-// Images at work in `parts` of the workspace, one a thread, or a team of threads where there are fewer
-// images: calls body(part, team) for each.
+// Jobs, each for some of the images: one a thread, or a team of threads where there are fewer jobs. Calls
+// body(job, part, team) for each, in a part of the workspace that no one else is at.
 template <class Body>
-static void over_parts(const LstmScan& p, int64_t parts, int64_t most, const Body& body) {
+static void over_jobs(const LstmScan& p, int64_t jobs, int64_t most, const Body& body) {
   // More teams than these are of one thread each; the barriers are on the stack.
   constexpr int kTeams = 32;
   SpinBarrier barriers[kTeams];
-  const int members = parts > kTeams ? 1 : static_cast<int>(most);
+  const int members = jobs > kTeams ? 1 : static_cast<int>(most);
   in_teams(
-      p.threads, static_cast<int>(parts), members, [&](int part) { return &barriers[part]; },
-      [&](int part, int, const Team& team) { body(part, team); });
+      p.threads, static_cast<int>(jobs), members, [&](int job) { return &barriers[job]; },
+      [&](int job, int thread, const Team& team) { body(job, team.size > 1 ? job : thread, team); });
 }
 
 // A member's share of the units or of the rows of an image.
