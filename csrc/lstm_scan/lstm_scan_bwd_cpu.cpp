@@ -27,6 +27,11 @@ static void backward_tile(const Walk<A>& w, const BackwardImage<A>& x, const Vie
   A *da = x.da + w.l.at(r, c) * w.l.pitch, *state = x.state + (w.position(line) + first) * w.l.padded;
   const A* cell = x.cells + w.l.at(r, c) * w.l.padded;
   V sum[M][kVectors];
+  will_need<M, kVectors>(x.grad.at(r, c) + unit, w.along(x.grad), kLanesOf<A>, -w.across(x.grad));
+  GENFAST_EACH_VECTOR(kVectors) {
+    const A* const gates = kept.at(r, c) + unit + j * kLanesOf<A>;
+    will_need<M, 4>(gates, w.along(kept), kept.gate, -w.across(kept));
+  }
   gradient_of_h<M, kVectors>(w, da, w.next() * w.l.pitch, unit, sum);
   for (int i = 0; i < M; ++i) {
     const A* gates = kept.at(r + i * w.down, c + i * w.right);
@@ -245,7 +250,8 @@ struct BackwardPart {
   }
 };
 
-// A job scans some images, one after the other, and adds to sums of its own while they are in its caches.
+// A job scans some images, one after the other, and adds to sums of its own while they are in its
+// caches.
 template <class T>
 static void backward_group(const Walk<Arithmetic<T>>& w, int64_t group, Arithmetic<T>* sums,
                            Arithmetic<T>* scratch) {

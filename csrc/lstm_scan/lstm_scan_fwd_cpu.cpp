@@ -25,9 +25,8 @@ static __attribute__((noinline)) void forward_tile(const Walk<A>& w, const Forwa
   A* cell = x.cells + (w.position(line) + first) * w.l.padded + unit;
   V a[M][4];
   const A* const z = x.gates.at(r, c) + unit;
-  const int64_t z_next = w.down * x.gates.row + w.right * x.gates.column;
-  will_need<M, 4>(z, z_next, x.gates.gate, w.p.diagonal ? x.gates.column : x.gates.row);
-  pre_activations<M>(w, z, z_next, x.gates.gate, h, h_next, unit, a);
+  will_need<M, 4>(z, w.along(x.gates), x.gates.gate, w.across(x.gates));
+  pre_activations<M>(w, z, w.along(x.gates), x.gates.gate, h, h_next, unit, a);
   for (int i = 0; i < M; ++i, cell += w.l.padded) {
     const Gates<V> g = gates_of(a[i]);
     const V c_new = g.f * load(cell) + g.i * g.g;

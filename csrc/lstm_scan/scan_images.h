@@ -78,8 +78,8 @@ static VectorFor<Arithmetic<T>> load_part(const T* from, int64_t stride, int64_t
 }
 
 // Where channels lie apart, a row is a hundred short pieces: the caches are asked for those of the row
-// after, `below` elements on, while this one is copied. Asking beyond the end does no harm. From the end of
-// a piece backwards: its first line is that of the end of the row before, its last is its own.
+// after, `below` elements on, while this one is copied. Asking beyond the end does no harm. From the end
+// of a piece backwards: its first line is that of the end of the row before, its last is its own.
 template <int kWrite, class T>
 GENFAST_INLINE void will_need(const T* piece, int64_t elements) {
   for (int64_t i = elements - 1; i >= 0; i -= 64 / sizeof(T)) __builtin_prefetch(piece + i, kWrite, 2);

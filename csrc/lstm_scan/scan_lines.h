@@ -42,6 +42,9 @@ struct Walk {
   }
   // From a pixel of a line to the next, in pixels of the workspace.
   GENFAST_INLINE_MEMBER int64_t next() const { return down * l.row + right; }
+  // The same in elements of a view; and to the pixel that takes its place in the line after.
+  GENFAST_INLINE_MEMBER int64_t along(const View<A>& v) const { return down * v.row + right * v.column; }
+  GENFAST_INLINE_MEMBER int64_t across(const View<A>& v) const { return p.diagonal ? v.column : v.row; }
   // The position of a line's first pixel.
   GENFAST_INLINE_MEMBER int64_t position(const Line& line) const { return p.diagonal ? line.r : line.c; }
 };
@@ -88,8 +91,9 @@ static void pack_turned_weight(const LstmScan& p, const ScanLayout& l, int64_t g
   });
 }
 
-// Where gates or gradients are read in place, a tile's next pixels, `ahead` on, are asked for in time: too
-// many rows are walked along at once for the processor to foresee it. Beyond the end it does no harm.
+// Where gates or gradients are read in place, a tile's next pixels, `ahead` on, are asked for in time:
+// too many rows are walked along at once for the processor to foresee it. Beyond the end it does no
+// harm.
 template <int M, int N, class A>
 GENFAST_INLINE void will_need(const A* first, int64_t next, int64_t gate, int64_t ahead) {
   GENFAST_EACH_ROW(M) {
@@ -127,8 +131,8 @@ GENFAST_INLINE void store_gates(A* at, int64_t gate, const Gates<V>& g) {
   store(at, g.i), store(at + gate, g.f), store(at + 2 * gate, g.g), store(at + 3 * gate, g.o);
 }
 
-// Jobs, each for some of the images: one a thread, or a team of threads where there are fewer jobs. Calls
-// body(job, part, team) for each, in a part of the workspace that no one else is at.
+// Jobs, each for some of the images: one a thread, or a team of threads where there are fewer jobs.
+// Calls body(job, part, team) for each, in a part of the workspace that no one else is at.
 template <class Body>
 static void over_jobs(const LstmScan& p, int64_t jobs, int64_t most, const Body& body) {
   // More teams than these are of one thread each; the barriers are on the stack.

@@ -24,7 +24,8 @@ static __attribute__((noinline)) void recompute_tile(const Walk<A>& w, const Bac
   V a[M][4];
   const A* const z = x.gates.at(r, c) + unit;
   will_need<M, 4>(z, x.gates.column, x.gates.gate, x.gates.row);
-  pre_activations<M>(w, z, x.gates.column, x.gates.gate, x.hidden + here * w.l.padded, w.l.padded, unit, a);
+  pre_activations<M>(w, z, x.gates.column, x.gates.gate, x.hidden + here * w.l.padded, w.l.padded, unit,
+                     a);
   for (int i = 0; i < M; ++i, to += w.l.pitch, cell += w.l.padded) {
     const Gates<V> g = gates_of(a[i]);
     store_gates(to, w.l.padded, g);
