@@ -203,16 +203,21 @@ def test_what_is_saved(spec: Any) -> None:
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("scan", [ROW, DIAGONAL, DIAGONAL_REVERSED])
 def test_the_workspace_is_that_of_the_images_at_work(scan: int, backward: bool) -> None:
-    """One image a thread, of its own size and a border: nothing is as wide as a skewed map."""
+    """One image a thread, of its own size and a border: nothing is as wide as a skewed map.
+
+    Backward has sums for the gradients of the parameters besides, of at most 16 shares of the images.
+    """
     hidden, height, width, taps = 16, 40, 50, 3
 
     def elements(images: int, threads: int) -> int:
         options = (0, scan, 1, images, hidden, height, width)
         return _C.lstm_scan_workspace(options, backward, threads)
 
-    assert elements(100, 1) == elements(1, 1)
-    assert elements(100, 2) == elements(2, 2)
-    image = elements(2, 2) - elements(1, 1)
+    size = (taps if scan == ROW else 2) * 4 * hidden**2 + 2 * (width if scan == ROW else height) * hidden
+    sums = size if backward else 0
+    assert elements(100, 1) == elements(1, 1) + 15 * sums
+    assert elements(100, 2) == elements(2, 2) + 14 * sums
+    image = elements(2, 2) - elements(1, 1) - sums
     gates, maps = 4 * hidden + 16, (3 if backward else 2) * hidden
     assert image <= (height + 2) * (width + 2) * (gates + maps) + max(height, width) * hidden
     assert image < height * (height + width - 1) * (gates + maps)

@@ -168,7 +168,7 @@ struct BackwardPart {
   using A = Arithmetic<T>;
   const Walk<A>& w;
   BackwardImage<A> x;
-  A *grad, *row;
+  A* grad;
   View<A> da;
 
   GENFAST_INLINE_MEMBER BackwardPart(const Walk<A>& w, A* scratch) : w(w), x() {
@@ -176,7 +176,7 @@ struct BackwardPart {
     const ScanScratch places = scan_scratch(l, true);
     x.hidden = scratch + places.hidden, x.cells = scratch + places.cells;
     x.da = scratch + places.gates, x.state = scratch + places.state;
-    grad = scratch + places.grad, row = scratch + places.row;
+    grad = scratch + places.grad;
     da = {x.da + l.at(0, 0) * l.pitch, l.row * l.pitch, l.pitch, l.padded};
   }
 
@@ -207,11 +207,10 @@ struct BackwardPart {
     }
     const Image<T> in(p.gates, group, image);
     const bool direct = readable_in_place<T>(in.channel, p.units);
-    // Rows that are used once, one after the other, take each other's place in the nearest cache.
-    x.gates = direct ? view<A>(in, p.units) : View<A>{row, 0, l.pitch, l.padded};
+    x.gates = direct ? view<A>(in, p.units) : da;
     const Range units = units_of(l, team);
     recompute_image(w, x, units, [&](int64_t r) {
-      if (!direct) read_image_row(l, p, in, 4, r, units, row, l.pitch);
+      if (!direct) read_image_row(l, p, in, 4, r, units, da.at(r, 0), l.pitch);
     });
     return da;
   }

@@ -34,8 +34,7 @@ static inline ScanLayout scan_layout(const LstmScan& p) {
 
 // What one image takes: offsets from the start of its part of the workspace.
 struct ScanScratch {
-  int64_t gates, hidden, cells, grad;  // maps
-  int64_t state, row;                  // a value a position and unit; the gates of a row
+  int64_t gates, hidden, cells, grad, state;  // maps and, in state, a value a position and unit
   int64_t total;
 };
 
@@ -51,7 +50,7 @@ static inline ScanScratch scan_scratch(const ScanLayout& l, bool backward) {
   s.hidden = place(map);
   s.state = place(line);
   s.cells = place(map);
-  if (backward) s.grad = place(map), s.row = place(l.row * l.pitch);
+  if (backward) s.grad = place(map);
   return s;
 }
 
@@ -62,7 +61,7 @@ static inline int64_t scan_parts(const LstmScan& p) {
 
 // Images whose gradients of weight, h0 and c0 are summed apart, by one thread or team: a number that
 // depends on no number of threads, so neither do the bits of the sums.
-static inline int64_t scan_sums(const LstmScan& p) { return p.images < 32 ? p.images : 32; }
+static inline int64_t scan_sums(const LstmScan& p) { return p.images < 16 ? p.images : 16; }
 static inline int64_t scan_sum_size(const ScanLayout& l) {
   return l.weights + 2 * l.positions * l.padded;
 }

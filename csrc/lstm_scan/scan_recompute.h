@@ -14,7 +14,8 @@ struct BackwardImage {
   A* state;  // gradient of C from the pixels computed so far
 };
 
-// M neighbours in a row, one vector of units: gates from x.gates to x.da, and C.
+// M neighbours in a row, one vector of units: gates from x.gates to x.da (perhaps the same place), and
+// C.
 template <int M, class A>
 static __attribute__((noinline)) void recompute_tile(const Walk<A>& w, const BackwardImage<A>& x,
                                                      int64_t r, int64_t c, int64_t unit) {
