@@ -85,6 +85,8 @@ GENFAST_INLINE void will_need(const T* piece, int64_t elements) {
   for (int64_t i = elements - 1; i >= 0; i -= 64 / sizeof(T)) __builtin_prefetch(piece + i, kWrite, 2);
 }
 
+#define GENFAST_EACH_LANE(n) _Pragma("GCC unroll 16") for (int i = 0; i < n; ++i)
+
 // A row of pixels, `channels` of each, into target (a pixel every `pitch`), zeros up to `padded`
 // channels.
 template <class T>
@@ -114,15 +116,20 @@ static void read_row(const T* source, int64_t channel, int64_t column, int64_t b
       // The last block overlaps the one before it, where there is one.
       const int64_t first = c + n <= width || width < n ? c : width - n;
       const int64_t count = width - first < n ? width - first : n;
+      const T* const from = source + k * channel + first * column;
+      A* const to = target + first * pitch + k;
       VectorFor<A> block[n];
-      const bool whole = column == 1 && count == n && k + n <= channels && sizeof(T) == sizeof(A);
+      if (column == 1 && count == n && k + n <= channels && sizeof(T) == sizeof(A)) {
+        GENFAST_EACH_LANE(n) block[i] = load(reinterpret_cast<const A*>(from + i * channel));
+        transpose_block(block);
+        GENFAST_EACH_LANE(n) store(to + i * pitch, block[i]);
+        continue;
+      }
       for (int i = 0; i < n; ++i) {
-        const T* from = source + (k + i) * channel + first * column;
-        block[i] = whole ? load(reinterpret_cast<const A*>(from))
-                         : load_part(from, column, k + i < channels ? count : 0);
+        block[i] = load_part(from + i * channel, column, k + i < channels ? count : 0);
       }
       transpose_block(block);
-      for (int64_t i = 0; i < count; ++i) store(target + (first + i) * pitch + k, block[i]);
+      for (int64_t i = 0; i < count; ++i) store(to + i * pitch, block[i]);
     }
   }
 }
@@ -149,18 +156,21 @@ static void write_row(const Arithmetic<T>* source, int64_t pitch, int64_t channe
     for (int64_t c = 0; c < width; c += n) {
       const int64_t first = c + n <= width || width < n ? c : width - n;
       const int64_t count = width - first < n ? width - first : n;
+      const A* const from = source + first * pitch + k;
+      T* const to = target + k * channel + first * column;
       VectorFor<A> block[n] = {};
-      for (int64_t i = 0; i < count; ++i) block[i] = load(source + (first + i) * pitch + k);
+      if (column == 1 && count == n && k + n <= channels && sizeof(T) == sizeof(A)) {
+        GENFAST_EACH_LANE(n) block[i] = load(from + i * pitch);
+        transpose_block(block);
+        GENFAST_EACH_LANE(n) store(reinterpret_cast<A*>(to + i * channel), block[i]);
+        continue;
+      }
+      for (int64_t i = 0; i < count; ++i) block[i] = load(from + i * pitch);
       transpose_block(block);
       for (int64_t i = 0; i < n && k + i < channels; ++i) {
-        T* to = target + (k + i) * channel + first * column;
-        if (sizeof(T) == sizeof(A) && column == 1 && count == n) {
-          store(reinterpret_cast<A*>(to), block[i]);
-        } else {
-          A values[n];
-          store(values, block[i]);
-          write_block(values, to, column, count);
-        }
+        A values[n];
+        store(values, block[i]);
+        write_block(values, to + i * channel, column, count);
       }
     }
   }
