@@ -270,7 +270,6 @@ static void backward_group(const Walk<Arithmetic<T>>& w, int64_t group, Arithmet
               const int64_t end = p.images * (job + 1) / jobs;
               for (int64_t image = p.images * job / jobs; image < end; ++image) {
                 at_work.run(group, image, team);
-                team.meet();
                 at_work.add_to(sum, team);
                 team.meet();
               }

@@ -61,7 +61,7 @@ static inline int64_t scan_parts(const LstmScan& p) {
 
 // Images whose gradients of weight, h0 and c0 are summed apart, by one thread or team: a number that
 // depends on no number of threads, so neither do the bits of the sums.
-static inline int64_t scan_sums(const LstmScan& p) { return p.images < 16 ? p.images : 16; }
+static inline int64_t scan_sums(const LstmScan& p) { return p.images < 32 ? p.images : 32; }
 static inline int64_t scan_sum_size(const ScanLayout& l) {
   return l.weights + 2 * l.positions * l.padded;
 }
