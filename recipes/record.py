@@ -85,7 +85,7 @@ def record(run_dir: Path, name: str, command: str, data_dir: str | None) -> None
         if data.test.labels is not None:
             result["knn_errors"] = neighbours(model, data)
     if hasattr(model, "generate") and data.train.labels is not None:
-        result["augmentation"] = compare_augmentation(model, data, CLASSIFIER)
+        result["augmentation"] = compare_augmentation(model, run.load_intensities(), CLASSIFIER)
     write_json(folder / "result.json", result)
 
 

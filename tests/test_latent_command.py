@@ -13,7 +13,7 @@ from test_latent_training import config
 from genfast import cli
 from genfast.data import load
 from genfast.models import ExemplarVAE
-from genfast.training import Trainer
+from genfast.training import Trainer, open_run
 from genfast.training.augmentation import ClassifierConfig, classifier_error
 from genfast.training.cache_report import report_cache
 from genfast.training.codes import knn_errors, mean_codes
@@ -112,17 +112,29 @@ def test_generated_images_teach_a_classifier() -> None:
     class Copies(ExemplarVAE):
         def generate(self, x: torch.Tensor) -> torch.Tensor:
             self.asked = getattr(self, "asked", 0) + len(x)
-            return x
+            self.seen = x
+            return x + 0.2 / 16  # rounded to a level, it is the same image
 
-    data = load("digits", levels=2)
+    data = load("digits")
     model = Copies((1, 8, 8), latent_dim=2, hidden=4)
     settings = ClassifierConfig(epochs=15, hidden=32)
     plain = classifier_error(model, data, settings, augment=False)
     assert not hasattr(model, "asked")
     copied = classifier_error(model, data, settings, augment=True)
     assert model.asked == 15 * len(data.train)
+    assert len(model.seen.unique()) == data.levels == 17  # all levels, in [0, 1]
+    assert model.seen.max() == 1
     assert copied == plain  # the same gradients
-    assert plain < 0.4
+    assert plain < 0.1
+
+
+def test_a_run_has_its_images_before_binarisation(trained: Trainer) -> None:
+    run = open_run(trained.run_dir)
+    binary, grey = run.load_data(), run.load_intensities()
+    assert (binary.levels, grey.levels) == (2, 17)
+    assert torch.equal(binary.train.labels, grey.train.labels)
+    assert not binary.train.images[grey.train.images == 0].any()
+    assert binary.train.images[grey.train.images == 16].all()
 
 
 def test_codes_are_the_means(trained: Trainer) -> None:

@@ -55,7 +55,7 @@ def run(
         print(report.describe())
     if classifier_epochs:
         settings = ClassifierConfig(epochs=classifier_epochs, hidden=classifier_hidden, seed=seed)
-        results["augmentation"] = compare_augmentation(model, data, settings)
+        results["augmentation"] = compare_augmentation(model, opened.load_intensities(), settings)
         print(describe(results["augmentation"]))
     folder = out or run / "latent"
     draw_pictures(folder, model, data, known, asked)

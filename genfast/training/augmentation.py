@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from genfast.data import ImageData, Split
-from genfast.training.model_images import to_model
+from genfast.training.images import from_unit, to_unit
 from genfast.training.turns import image_bar
 
 
@@ -21,7 +21,7 @@ from genfast.training.turns import image_bar
 class ClassifierConfig:
     """How the classifier is trained; all but `epochs` as published (which has 100, in fp64).
 
-    Two hidden layers of ReLUs; SGD whose rate falls linearly to a hundredth. The loss is
+    Two hidden layers of ReLUs; SGD whose rate falls linearly to a hundredth, epoch by epoch. The loss is
     `real_weight` * CE(real) + (1 - `real_weight`) * CE(generated), one new image for each real one.
     """
 
@@ -38,8 +38,10 @@ class ClassifierConfig:
 def classifier_error(model: Any, data: ImageData, config: ClassifierConfig, *, augment: bool) -> float:
     """The share of test images that a classifier trained on the training images gets wrong.
 
-    With `augment` it also sees `model.generate` of each image, anew in each epoch; the order of images
-    and the first weights are the same with and without.
+    It sees the images in all the levels of `data`: the published one sees grey images, although the
+    model is of binarised ones. With `augment` it also sees `model.generate` of each image, in these
+    levels and anew in each epoch; the order of images and the first weights are the same with and
+    without.
 
     Raises:
         ValueError: the data have no labels, or the model generates nothing from images.
@@ -62,18 +64,20 @@ def classifier_error(model: Any, data: ImageData, config: ClassifierConfig, *, a
                 parts = np.array_split(order, per_epoch)
             index = torch.from_numpy(parts[position])
             images, labels = data.batch("train", index, epoch=epoch, seed=config.seed)
-            x = to_model(model, images)
+            x = to_unit(images, data.levels)
             total = loss(classifier(x), labels)
             if augment:
-                generated = loss(classifier(model.generate(x)), labels)
-                total = config.real_weight * total + (1 - config.real_weight) * generated
+                generated = to_unit(from_unit(model.generate(x), data.levels), data.levels)
+                total = config.real_weight * total + (1 - config.real_weight) * loss(
+                    classifier(generated), labels
+                )
             for group in optimiser.param_groups:
-                group["lr"] = config.lr * (1 - 0.99 * step / max(1, steps - 1))
+                group["lr"] = config.lr * (1 - 0.99 * epoch / config.epochs)
             optimiser.zero_grad()
             total.backward()
             optimiser.step()
             bar.update(len(x))
-    return _error(classifier, model, data.test)
+    return _error(classifier, data.test, data.levels)
 
 
 def compare_augmentation(model: Any, data: ImageData, config: ClassifierConfig) -> dict[str, Any]:
@@ -86,11 +90,11 @@ def compare_augmentation(model: Any, data: ImageData, config: ClassifierConfig) 
 
 
 @torch.no_grad()
-def _error(classifier: nn.Module, model: Any, split: Split) -> float:
+def _error(classifier: nn.Module, split: Split, levels: int) -> float:
     assert split.labels is not None
     wrong = 0
     for images, labels in zip(split.images.split(1000), split.labels.split(1000), strict=True):
-        wrong += int((classifier(to_model(model, images)).argmax(1) != labels).sum())
+        wrong += int((classifier(to_unit(images, levels)).argmax(1) != labels).sum())
     return wrong / len(split)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Run:
                 f"expected {expected}, found {found}"
             )
         return data
+
+    def load_intensities(self) -> ImageData:
+        """The same images and splits before they were binarised or quantised."""
+        return load_data(replace(self.config, binarise=None, levels=None))
 
 
 def open_run(run_dir: str | Path, *, file: str = CHECKPOINT, **changes: Any) -> Run:
