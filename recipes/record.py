@@ -4,8 +4,8 @@
     python recipes/record.py runs/NAME --name NAME --command "genfast train ..."
 
 writes recipes/results/NAME/{result.json, metrics.csv, curve.png, samples.png, ...}, and
-docs/recipes.md anew from all of recipes/results/. `--page` only does the latter, `--check` only says
-whether the page is current.
+docs/recipes.md anew from all of recipes/results/. `--classifier` only trains the classifiers of an
+Exemplar VAE anew, `--page` only writes the page, `--check` only says whether it is current.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from genfast.benchmarks.environment import environment
 from genfast.data import ImageData
-from genfast.training import Processes, evaluate, independent_pixels, open_run
+from genfast.training import Processes, Run, evaluate, independent_pixels, open_run
 from genfast.training.augmentation import ClassifierConfig, compare_augmentation
 from genfast.training.codes import knn_errors, mean_codes
 from genfast.training.curves import save_curve
@@ -40,7 +40,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 COMPLETED = 8  # test images, a column each
 # Of models whose likelihood is estimated: the published number of samples, for so many test images.
 IMPORTANCE_SAMPLES, IMPORTANCE_IMAGES = 5000, 200
-CLASSIFIER = ClassifierConfig(epochs=20)  # published: 100 epochs
+CLASSIFIER = ClassifierConfig(epochs=50)  # published: 100 epochs
 
 #: What a picture beyond curve and samples shows.
 PICTURES = {
@@ -85,8 +85,23 @@ def record(run_dir: Path, name: str, command: str, data_dir: str | None) -> None
         if data.test.labels is not None:
             result["knn_errors"] = neighbours(model, data)
     if hasattr(model, "generate") and data.train.labels is not None:
-        result["augmentation"] = compare_augmentation(model, run.load_intensities(), CLASSIFIER)
+        result["augmentation"] = augmentation(run)
     write_json(folder / "result.json", result)
+
+
+def record_classifier(run_dir: Path, name: str, data_dir: str | None) -> None:
+    """Trains the classifiers of a run that is recorded already, and keeps the rest of its result."""
+    path = RESULTS / name / "result.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    run = open_run(run_dir, **({} if data_dir is None else {"data_dir": data_dir}))
+    write_json(path, result | {"augmentation": augmentation(run)})
+
+
+def augmentation(run: Run) -> dict[str, Any]:
+    """Errors of a classifier with and without generated images; their own commit and date."""
+    env = environment(device="cpu", threads=torch.get_num_threads(), steady_malloc=False)
+    compared = compare_augmentation(run.model, run.load_intensities(), CLASSIFIER)
+    return {**compared, "commit": env["commit"], "date": env["date"]}
 
 
 def importance(model: Any, data: ImageData) -> dict[str, Any]:
@@ -205,6 +220,7 @@ def main() -> int:
     parser.add_argument("--name", help="of the recipe (default: the run's folder)")
     parser.add_argument("--command", help="the command that made the run")
     parser.add_argument("--data-dir", help="folder of the data, if it has moved")
+    parser.add_argument("--classifier", action="store_true", help="only train the classifiers anew")
     parser.add_argument("--page", action="store_true", help="only write docs/recipes.md")
     parser.add_argument("--check", action="store_true", help="only compare docs/recipes.md")
     options = parser.parse_args()
@@ -213,9 +229,11 @@ def main() -> int:
             return 0
         print(f"{PAGE} is not current: run python recipes/record.py --page", file=sys.stderr)
         return 1
-    if not options.page:
+    if options.classifier and options.run is not None:
+        record_classifier(options.run, options.name or options.run.name, options.data_dir)
+    elif not options.page:
         if options.run is None or options.command is None:
-            parser.error("a run and --command are needed, or --page, or --check")
+            parser.error("a run and --command are needed, a run and --classifier, or --page, or --check")
         record(options.run, options.name or options.run.name, options.command, options.data_dir)
     write_atomically(PAGE, page())
     return 0
