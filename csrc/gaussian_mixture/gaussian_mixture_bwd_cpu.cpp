@@ -12,7 +12,7 @@ constexpr int64_t kPanelsAtOnce = 60 / kTileRows, kQueriesAtOnce = 60;
 // Up to so many pairs of a tile whose posteriors count, each is taken by itself; products of the whole
 // tile would take longer.
 template <class A>
-constexpr int kFewPairs = kTileRows * kBlock<A> / 8;
+constexpr int kFewPairs = kTileRows * kBlock<A> / 4;
 
 template <class A>
 struct Backward {
