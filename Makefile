@@ -72,23 +72,33 @@ format: $(VENV)/.dev-installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CSOURCES)
 
-# A copy of the package with a sanitised module; the tests find it first on the path. Compilation by
-# torch.compile and forks are left out: neither works under ASan, and neither reaches other native code.
-SANITIZED := build/sanitize
-sanitize: $(VENV)/.dev-installed
-	$(BIN)/cmake -S . -B $(SANITIZED) -G Ninja -DGENFAST_SANITIZE=address,undefined \
+# ---- Sanitizers ----
+# The tests of native code are found by what they import (a regular expression): those of a new op too.
+importing = $(shell grep -lE '^(from|import) ($(1))\b' tests/test_*.py)
+NATIVE_TESTS := $(filter-out %_cuda.py %_emulated.py tests/test_emulation.py, $(sort \
+  $(call importing,opspec|specs|genfast[.](ops|sampling)|genfast import .*(ops|_C))))
+EMULATED_TESTS := $(call importing,emulated|test_pixel_sampler_emulated)
+# $(call sanitised,FOLDER,SANITIZERS): a copy of the package with a module built with them in FOLDER/site.
+define sanitised
+	$(BIN)/cmake -S . -B $(1) -G Ninja -DGENFAST_SANITIZE=$(2) \
 	  -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python \
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) > /dev/null
-	$(BIN)/cmake --build $(SANITIZED)
-	rm -rf $(SANITIZED)/site && mkdir -p $(SANITIZED)/site && cp -r genfast $(SANITIZED)/site/
-	rm -f $(SANITIZED)/site/genfast/_C*.so && cp $(SANITIZED)/_C*.so $(SANITIZED)/site/genfast/
+	$(BIN)/cmake --build $(1) --target _C
+	rm -rf $(1)/site && mkdir -p $(1)/site && cp -r genfast $(1)/site/
+	rm -f $(1)/site/genfast/_C*.so && cp $(1)/_C*.so $(1)/site/genfast/
+endef
+sanitised_first = (cd build && $(1) $(abspath $(BIN))/python -c \
+  "from genfast import _C; assert _C.build_info()['sanitize'], 'not the sanitised module'")
+
+# Compilation by torch.compile and forks are left out: neither works under ASan, and neither reaches other
+# native code. Emulated kernels have a target of their own.
+ADDRESS := address,undefined
+sanitize: $(VENV)/.dev-installed
+	$(call sanitised,build/sanitize,$(ADDRESS))
 	export LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(abspath $(SANITIZED))/site; \
-	(cd $(SANITIZED) && $(abspath $(BIN))/python -c \
-	  "from genfast import _C; assert _C.build_info()['sanitize'], 'not the sanitised module'") && \
-	$(BIN)/pytest -q -n 2 -p no:cacheprovider -m "not slow" -k "not compile and not fork and not export" \
-	  tests/test_ops.py tests/test_gated.py tests/test_lstm_scan.py tests/test_rejection.py \
-	  tests/test_pixel_sampler.py tests/test_pixel_sampler_calls.py
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(abspath build/sanitize/site); $(call sanitised_first) && \
+	$(BIN)/pytest -q -n 2 -p no:cacheprovider -m "not slow" \
+	  -k "not compile and not fork and not export and not emulat" $(NATIVE_TESTS)
 
 # ---- The CUDA kernels on the CPU (csrc/emulation) ----
 EMULATION_CMAKE = $(BIN)/cmake -S . -G Ninja -DGENFAST_EMULATION=ON -DGENFAST_CUDA=off \
@@ -105,14 +115,15 @@ emulated: $(VENV)/.dev-installed
 # one, with which it shares them: alloc_dealloc_mismatch=0.
 SANITIZED_EMULATION := build/sanitize-emulated
 sanitize-emulated: $(VENV)/.dev-installed
-	$(EMULATION_CMAKE) -B $(SANITIZED_EMULATION) -DGENFAST_SANITIZE=address,undefined > /dev/null
+	$(EMULATION_CMAKE) -B $(SANITIZED_EMULATION) -DGENFAST_SANITIZE=$(ADDRESS) > /dev/null
 	$(BIN)/cmake --build $(SANITIZED_EMULATION) --target genfast_emulated
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:alloc_dealloc_mismatch=0 \
 	GENFAST_EMULATED_MODULE=$$(ls $(abspath $(SANITIZED_EMULATION))/genfast_emulated*.so) \
-	$(BIN)/pytest -q -n 2 -p no:cacheprovider -k "not opcheck and not fullgraph" \
-	  tests/test_ops_emulated.py tests/test_lstm_scan_cuda.py tests/test_rejection_cuda.py
+	$(BIN)/pytest -q -n 2 -p no:cacheprovider -m "not slow" -k "not opcheck and not fullgraph" \
+	  $(EMULATED_TESTS)
 
+# The emulated kernels' own workloads, then what threads of the CPU do together: tests named after threads.
 # setarch -R: older ThreadSanitizers cannot start where addresses are highly randomised.
 tsan: $(VENV)/.dev-installed
 	$(EMULATION_CMAKE) -B build/emulated > /dev/null
@@ -121,6 +132,11 @@ tsan: $(VENV)/.dev-installed
 	  setarch -R build/emulated/emulation_tsan right $$order 1 || exit 1; \
 	done
 	$(PYTEST) -k "thread_sanitizer or tsan" tests/test_emulation.py tests/test_emulation_faults.py
+	$(PYTEST) tests/test_teams.py
+	$(call sanitised,build/tsan,thread)
+	export LD_PRELOAD="$$(g++ -print-file-name=libtsan.so)" OMP_NUM_THREADS=1 \
+	  PYTHONPATH=$(abspath build/tsan/site); $(call sanitised_first,setarch -R) && \
+	setarch -R $(BIN)/pytest -q -p no:cacheprovider -m "not slow" -k "thread and not fork" $(NATIVE_TESTS)
 
 check-cuda: $(VENV)/.dev-installed
 	$(BIN)/python packaging/check_cuda.py

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pybind11
-from builds import building
+from builds import building, under_thread_sanitizer
 
 SOURCE = Path(__file__).resolve().parents[1] / "csrc" / "emulation"
 BUILD = SOURCE.parents[1] / "build" / "emulation"
@@ -51,8 +51,7 @@ def kernels_module() -> ModuleType:
 
 def run_program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the program built with sanitizers: "asan" (and UBSan) or "tsan"."""
-    command = [str(BUILD / f"emulation_{name}"), *arguments]
-    # ThreadSanitizer of older compilers cannot start where addresses are highly randomised.
-    if name == "tsan" and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0:
-        command = ["setarch", "-R", *command]
+    command: list[str | Path] = [BUILD / f"emulation_{name}", *arguments]
+    if name == "tsan":
+        command = under_thread_sanitizer(command)
     return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
