@@ -10,9 +10,9 @@
 // The loop nest runs over the pixels, all dimensions but the channels'; operands are
 //   log_prob: params, x, log_prob, evidence         bwd: params, x, evidence, grad, grad_params
 //   sample:   params, uniforms, x
-// evidence, of two channels, is what forward keeps for backward: the sum of the components' joint
-// probabilities as e^top * sum, up to the softmax's normaliser. It is more exact than log_prob, whose
-// rounding would scale the whole gradient.
+// evidence, of three channels, is what forward keeps for backward: top and sum of the components' joint
+// probabilities, 2^top * sum up to the softmax's normaliser, and that normaliser. It is more exact than
+// log_prob, whose rounding would scale the whole gradient.
 //
 // params and grad_params are of `dtype`; all others of the type that it is computed in, double for
 // float64 and float for the rest. A gradient with respect to x does not exist: x is a level.

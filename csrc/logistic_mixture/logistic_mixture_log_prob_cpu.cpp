@@ -15,13 +15,13 @@ struct Terms : Rows<A, kColors> {
   using Base::kStep;
   using typename Base::V;
   V exponent[Base::kVectors], numerator[Base::kVectors], denominator[Base::kVectors];
+  V prior[Base::kVectors];  // up to the softmax's normaliser
   V mean[kColors][Base::kVectors], inverse_scale[kColors][Base::kVectors];
   V coupling[kColors][Base::kVectors];
 
   GENFAST_INLINE_MEMBER void write(int j, int64_t v, V x) const { store(this->out[j] + v * kStep, x); }
   GENFAST_INLINE_MEMBER Term<V> term(int c, int64_t v) const {
-    const V log_scale = this->channel(3 * c + 2, v);
-    return term_of(this->bin[c][v], mean[c][v], log_scale, inverse_scale[c][v]);
+    return term_of(this->bin[c][v], mean[c][v], inverse_scale[c][v]);
   }
   // Of row `rows`, one value a colour.
   GENFAST_INLINE_MEMBER void colors_of(const V (*rows)[Base::kVectors], int64_t v, V* values) const {
@@ -32,41 +32,59 @@ struct Terms : Rows<A, kColors> {
   }
 };
 
+// A component's joint probability of a pixel is numerator / denominator * 2^exponent. It begins with the
+// prior and what flat bins are to be multiplied with.
 template <class A, int kColors>
 GENFAST_ARITHMETIC begin_component(Terms<A, kColors>& r) {
   using V = typename Terms<A, kColors>::V;
+  for (int64_t v = 0; v < r.vectors; ++v) {
+    const Power<V> prior = power_of(at_least(r.channel(0, v) - r.top_logit[v], -Limits<V>::infinity));
+    r.prior[v] = scaled(prior.mantissa, prior.exponent);
+    r.exponent[v] = prior.exponent;
+    r.numerator[v] = prior.mantissa;
+    r.denominator[v] = constant<V>(1);
+    r.fetch(0, v);
+  }
+  V flattest = constant<V>(0);
   for (int c = 0; c < kColors; ++c) {
     for (int64_t v = 0; v < r.vectors; ++v) {
-      r.inverse_scale[c][v] = inverse_scale_of(r.channel(3 * c + 2, v));
+      const V log_scale = r.channel(3 * c + 2, v), flat = flatness_of(r.bin[c][v], log_scale);
+      r.inverse_scale[c][v] = inverse_scale_of(log_scale);
+      flattest = flattest < flat ? flat : flattest;
     }
   }
-  for (int c = 0; kColors == 3 && c < kColors; ++c) {
-    for (int64_t v = 0; v < r.vectors; ++v) r.coupling[c][v] = tanh_of(r.channel(3 * c + 3, v));
-  }
   for (int64_t v = 0; v < r.vectors; ++v) {
-    V own[kColors], coupling[kColors], value[kColors], mean[kColors];
+    V own[kColors], value[kColors], mean[kColors];
+    [[maybe_unused]] V coefficient[kColors], coupling[kColors];
     for (int c = 0; c < kColors; ++c) own[c] = r.channel(3 * c + 1, v);
-    r.colors_of(r.coupling, v, coupling);
+    if constexpr (kColors == 3) {
+      for (int c = 0; c < kColors; ++c) coefficient[c] = r.channel(3 * c + 3, v);
+      tanh_of_three(coefficient, coupling);
+      for (int c = 0; c < kColors; ++c) r.coupling[c][v] = coupling[c];
+    }
     r.values_of(v, value);
     move_means<kColors>(own, coupling, value, mean);
     for (int c = 0; c < kColors; ++c) r.mean[c][v] = mean[c];
-    r.exponent[v] = r.channel(0, v) - r.top_logit[v];
-    r.numerator[v] = r.denominator[v] = constant<V>(1);
-    r.fetch(0, v);
+  }
+  if (!any_positive(flattest)) return;
+  for (int c = 0; c < kColors; ++c) {
+    for (int64_t v = 0; v < r.vectors; ++v) {
+      const V flat = flatness_of(r.bin[c][v], r.channel(3 * c + 2, v));
+      const Power<V> factor = power_of(-at_least(flat, 0));
+      r.exponent[v] = r.exponent[v] + factor.exponent;
+      r.numerator[v] = r.numerator[v] * factor.mantissa;
+    }
   }
 }
 
-// A component's probability of a pixel is numerator / denominator * e^exponent; `exponent` already holds
-// the logarithm of what it is to be multiplied with.
 template <bool kExact, class A, int kColors>
 GENFAST_ARITHMETIC add_component(Terms<A, kColors>& r) {
   using V = typename Terms<A, kColors>::V;
   begin_component(r);
-  for (int64_t v = 0; v < r.vectors; ++v) r.total[v] = r.total[v] + exp_of(r.exponent[v]);
   for (int c = 0; c < kColors; ++c) {
     for (int64_t v = 0; v < r.vectors; ++v) {
       const Quotient<V> q = quotient_of<kExact>(r.bin[c][v], r.term(c, v));
-      r.exponent[v] = r.exponent[v] - q.shift;
+      r.exponent[v] = r.exponent[v] + q.exponent;
       r.numerator[v] = r.numerator[v] * q.numerator;
       r.denominator[v] = r.denominator[v] * q.denominator;
       for (int j = 1; j <= r.kChannels / kColors; ++j) {
@@ -75,7 +93,8 @@ GENFAST_ARITHMETIC add_component(Terms<A, kColors>& r) {
     }
   }
   for (int64_t v = 0; v < r.vectors; ++v) {
-    add_exponential(r.numerator[v] / r.denominator[v], r.exponent[v], r.top[v], r.sum[v]);
+    r.total[v] = r.total[v] + r.prior[v];
+    add_scaled(r.numerator[v] / r.denominator[v], r.exponent[v], r.top[v], r.sum[v]);
   }
 }
 
@@ -87,20 +106,21 @@ GENFAST_ARITHMETIC differentiate_component(Terms<A, kColors>& r, const A* grad) 
   for (int c = 0; c < kColors; ++c) {
     for (int64_t v = 0; v < r.vectors; ++v) {
       const Slopes<V> s = slopes_of<kExact>(r.bin[c][v], r.term(c, v), r.channel(3 * c + 2, v));
-      r.exponent[v] = r.exponent[v] - s.shift;
+      r.exponent[v] = r.exponent[v] + s.exponent;
       r.numerator[v] = r.numerator[v] * s.quotient;
       r.mean[c][v] = s.mean;
       r.inverse_scale[c][v] = s.log_scale;
       for (int j = 1; j <= r.kChannels / kColors; ++j) {
-        if (3 * c + j < r.kChannels) r.fetch(3 * c + j, v);
+        if (3 * c + j >= r.kChannels) continue;
+        r.fetch(3 * c + j, v);
+        r.fetch_to_write(3 * c + j, v);
       }
     }
   }
   for (int64_t v = 0; v < r.vectors; ++v) {
     const V g = load(grad + v * r.kStep);
-    const V prior = exp_of(r.channel(0, v) - r.top_logit[v]) * r.total[v];
-    const V posterior = exp_of(r.exponent[v] - r.top[v]) * r.numerator[v] * (r.sum[v] * g);
-    r.write(0, v, posterior - g * prior);
+    const V posterior = scaled(r.numerator[v], r.exponent[v] - r.top[v]) * (r.sum[v] * g);
+    r.write(0, v, posterior - g * (r.prior[v] * r.total[v]));
     V mean[kColors];
     for (int c = 0; c < kColors; ++c) {
       mean[c] = r.mean[c][v] * posterior;
@@ -137,8 +157,9 @@ struct LogProb : Block<T, kColors, 4, Terms> {
     }
     this->put(3, 0, this->top);
     this->put(3, 1, this->sum);
+    this->put(3, 2, this->total);
     for (int64_t v = 0; v < this->vectors; ++v) {
-      this->total[v] = this->top[v] + log_of(this->sum[v] / this->total[v]);
+      this->total[v] = log_of_scaled(this->sum[v] / this->total[v], this->top[v]);
     }
     this->put(2, 0, this->total);
   }
@@ -152,9 +173,10 @@ struct Gradient : Block<T, kColors, 5, Terms> {
     using V = typename Gradient::V;
     using A = typename Gradient::A;
     this->read_bins();
-    this->read_logits(true);
+    this->read_logits(false);
     this->get(2, 0, this->top);
     this->get(2, 1, this->sum);
+    this->get(2, 2, this->total);
     for (int64_t v = 0; v < this->vectors; ++v) {
       this->total[v] = constant<V>(1) / this->total[v];
       this->sum[v] = constant<V>(1) / this->sum[v];

@@ -45,45 +45,62 @@ GENFAST_DEVICE void couple(const V* channel, const Bin<V>* bin, V* mean, V* coup
   cuda::move_means<kColors>(own, coupling, value, mean);
 }
 
-// A component's probability of a pixel is quotient * e^exponent; `exponent` already holds the logarithm
-// of what it is to be multiplied with.
-template <int kColors, bool kExact, class V>
-GENFAST_DEVICE V component_quotient(const V* channel, const Bin<V>* bin, V& exponent) {
-  V mean[kColors], coupling[kColors], value[kColors];
-  couple<kColors>(channel, bin, mean, coupling, value);
-  V numerator = cuda::constant<V>(1), denominator = numerator;
+// A component's joint probability of a pixel as numerator / denominator * 2^exponent, and its prior up to
+// the softmax's normaliser. It begins with the prior and what flat bins are to be multiplied with.
+template <class V>
+struct Joint {
+  V prior, exponent, numerator;
+};
+template <int kColors, class V>
+GENFAST_DEVICE Joint<V> begin_component(const V* channel, const Bin<V>* bin, V top_logit) {
+  const V infinity = cuda::constant<V>(cuda::Limits<V>::infinity);
+  const cuda::Power<V> prior = cuda::power_of(cuda::at_least(channel[0] - top_logit, -infinity));
+  Joint<V> joint{cuda::scaled(prior.mantissa, prior.exponent), prior.exponent, prior.mantissa};
 #pragma unroll
   for (int c = 0; c < kColors; ++c) {
-    const V log_scale = channel[3 * c + 2];
-    const cuda::Term<V> t = cuda::term_of(bin[c], mean[c], log_scale, cuda::inverse_scale_of(log_scale));
-    const cuda::Quotient<V> q = cuda::quotient_of<kExact>(bin[c], t);
-    exponent = exponent - q.shift;
-    numerator = numerator * q.numerator;
-    denominator = denominator * q.denominator;
+    const V flat = cuda::flatness_of(bin[c], channel[3 * c + 2]);
+    if (!cuda::any_positive(flat)) continue;
+    const cuda::Power<V> factor = cuda::power_of(-flat);
+    joint.exponent += factor.exponent;
+    joint.numerator *= factor.mantissa;
   }
-  return numerator / denominator;
+  return joint;
+}
+
+template <int kColors, bool kExact, class V>
+GENFAST_DEVICE V component_quotient(const V* channel, const Bin<V>* bin, Joint<V>& joint) {
+  V mean[kColors], coupling[kColors], value[kColors];
+  couple<kColors>(channel, bin, mean, coupling, value);
+  V denominator = cuda::constant<V>(1);
+#pragma unroll
+  for (int c = 0; c < kColors; ++c) {
+    const cuda::Term<V> t = cuda::term_of(bin[c], mean[c], cuda::inverse_scale_of(channel[3 * c + 2]));
+    const cuda::Quotient<V> q = cuda::quotient_of<kExact>(bin[c], t);
+    joint.exponent += q.exponent;
+    joint.numerator *= q.numerator;
+    denominator *= q.denominator;
+  }
+  return joint.numerator / denominator;
 }
 
 // Puts the gradient of a component's log-probability in the place of its means, log-scales and
-// coefficients, all of it times the weight factor * quotient * e^(exponent - top), and returns the
-// weight. The exponent is summed as component_quotient does, so that rounding cancels against that in
-// `top`.
+// coefficients, all of it times the weight factor * numerator * 2^(exponent - top), and returns the
+// weight.
 template <int kColors, bool kExact, class V>
-GENFAST_DEVICE V component_gradient(V* channel, const Bin<V>* bin, V exponent, V top, V factor) {
+GENFAST_DEVICE V component_gradient(V* channel, const Bin<V>* bin, Joint<V> joint, V top, V factor) {
   V mean[kColors], coupling[kColors], value[kColors];
   couple<kColors>(channel, bin, mean, coupling, value);
-  V quotient = cuda::constant<V>(1);
 #pragma unroll
   for (int c = 0; c < kColors; ++c) {
     const V log_scale = channel[3 * c + 2];
-    const cuda::Term<V> t = cuda::term_of(bin[c], mean[c], log_scale, cuda::inverse_scale_of(log_scale));
+    const cuda::Term<V> t = cuda::term_of(bin[c], mean[c], cuda::inverse_scale_of(log_scale));
     const cuda::Slopes<V> s = cuda::slopes_of<kExact>(bin[c], t, log_scale);
-    exponent = exponent - s.shift;
-    quotient = quotient * s.quotient;
+    joint.exponent += s.exponent;
+    joint.numerator *= s.quotient;
     channel[3 * c + 1] = s.mean;
     channel[3 * c + 2] = s.log_scale;
   }
-  const V weight = cuda::exp_of(exponent - top) * quotient * factor;
+  const V weight = cuda::scaled(joint.numerator, joint.exponent - top) * factor;
 #pragma unroll
   for (int c = 0; c < kColors; ++c) {
     channel[3 * c + 1] = channel[3 * c + 1] * weight;
@@ -111,14 +128,15 @@ GENFAST_DEVICE void log_prob_of_pixel(const LogisticMixture<4>& p, const int64_t
   for (int64_t k = 0; k < p.mixtures; ++k) {
     A channel[Component<kColors>::channels];
     read_component<kColors>(channels, p.mixtures, k, channel);
-    A exponent = channel[0] - first;
-    total += cuda::exp_of(exponent);
-    const A quotient = component_quotient<kColors, kExact>(channel, bin, exponent);
-    cuda::add_exponential(quotient, exponent, top, sum);
+    Joint<A> joint = begin_component<kColors>(channel, bin, first);
+    total += joint.prior;
+    const A quotient = component_quotient<kColors, kExact>(channel, bin, joint);
+    cuda::add_scaled(quotient, joint.exponent, top, sum);
   }
-  *place<A>(p, offset, 2, 0) = top + cuda::log_of(sum / total);
+  *place<A>(p, offset, 2, 0) = cuda::log_of_scaled(sum / total, top);
   *place<A>(p, offset, 3, 0) = top;
   *place<A>(p, offset, 3, 1) = sum;
+  *place<A>(p, offset, 3, 2) = total;
 }
 
 // `gradient` may be the place of the channels themselves.
@@ -130,14 +148,14 @@ GENFAST_DEVICE void gradient_of_pixel(const LogisticMixture<5>& p, const int64_t
   read_bins<kColors>(p, offset, bin);
   const A first = top_logit(channels, p.mixtures);
   const A grad = *place<const A>(p, offset, 3, 0), top = *place<const A>(p, offset, 2, 0);
-  const A prior_factor = grad / normaliser(channels, p.mixtures, first);
+  const A prior_factor = grad / *place<const A>(p, offset, 2, 2);
   const A factor = grad / *place<const A>(p, offset, 2, 1);
   for (int64_t k = 0; k < p.mixtures; ++k) {
     A channel[Component<kColors>::channels];
     read_component<kColors>(channels, p.mixtures, k, channel);
-    const A logit = channel[0] - first;
-    const A posterior = component_gradient<kColors, kExact>(channel, bin, logit, top, factor);
-    channel[0] = posterior - prior_factor * cuda::exp_of(logit);
+    const Joint<A> joint = begin_component<kColors>(channel, bin, first);
+    const A posterior = component_gradient<kColors, kExact>(channel, bin, joint, top, factor);
+    channel[0] = posterior - prior_factor * joint.prior;
 #pragma unroll
     for (int j = 0; j < Component<kColors>::channels; ++j) {
       gradient.set(j * p.mixtures + k, channel[j]);

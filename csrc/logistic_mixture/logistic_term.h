@@ -5,10 +5,12 @@
 // boundary.
 //   P = sigmoid(a) - sigmoid(b) = (1 - e^{-w}) / ((1 + e^{-n-w}) (1 + e^n)),
 // where n = max(b, -a) belongs to the nearer boundary (negative inside the bin) and w = a - b. Nothing
-// cancels in it. With E = e^{-|n|} and q = e^{-w}, P is e^{-max(n, 0)} times a quotient in E and q that
-// is neither very large nor very small, so that the three of a pixel take one division and one
-// logarithm. Neighbouring levels compute their common boundary alike, so that their probabilities add
-// up.
+// cancels in it. With E = e^{-|n|} and q = e^{-w},
+//   P = (1 - q) E / ((n < 0 ? E + q : 1 + E q) (1 + E)).
+// The numerator's E is taken as mantissa and power of 2; the rest is neither very large nor very small.
+// So the probability of a component, logit and all colours, is a product with one division, whose power
+// of 2 is a sum of whole numbers, and neither underflows nor needs a logarithm or another exponential.
+// Neighbouring levels compute their common boundary alike, so that their probabilities add up.
 #pragma once
 #include "logistic_mixture/logistic_mixture.h"
 
@@ -27,10 +29,9 @@ namespace genfast::cuda {
 template <class V>
 struct Limits {
   using Scalar = float;
-  static constexpr float deepest = 28.0f;     // -n
+  static constexpr float deepest = 20.0f;     // -n
   static constexpr float narrowest = 1e-11f;  // w
   static constexpr float log_narrowest = -25.3284360f;
-  static constexpr float widest = 80.0f;    // w
   static constexpr float infinity = 1e30f;  // a boundary; infinity in scales must still be finite
 };
 template <>
@@ -39,7 +40,6 @@ struct Limits<double> {
   static constexpr double deepest = 200.0;
   static constexpr double narrowest = 1e-30;
   static constexpr double log_narrowest = -69.07755278982137;
-  static constexpr double widest = 700.0;
   static constexpr double infinity = 1e200;
 };
 template <class V>
@@ -90,9 +90,12 @@ GENFAST_TERM Bin<V> bin_of(V x, const Grid<V>& grid) {
 
 template <class V>
 struct Term {
-  V inverse_scale, below, above, near, width;  // e^{-log-scale}, b, -a, n, w
+  V inverse_scale, below, above;  // e^{-log-scale}; b and -a, times the scale
+  V near, width;                  // n, w
+  Power<V> far;                                // E, to be multiplied with
+  Decay<V> half;                               // of w / 2
   V decay, ratio, mass;                        // E, q, 1 - q
-  V denominator, shift;                        // P = e^{-shift} mass (n < 0 ? E : 1) / denominator
+  V denominator;                               // P = far mass / denominator
 };
 
 template <class V>
@@ -100,36 +103,48 @@ GENFAST_TERM V inverse_scale_of(V log_scale) {
   return exp_of(-at_least(log_scale, Scalar<V>(kLowestLogScale)));
 }
 
+// By what a bin's log-scale exceeds that at which w would be too small to go on with; the probability
+// that term_of gives is to be multiplied with e to the power of minus that.
 template <class V>
-GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V log_scale, V inverse_scale) {
+GENFAST_TERM V flatness_of(const Bin<V>& bin, V log_scale) {
+  return log_scale - bin.flattest;
+}
+
+template <class V>
+GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V inverse_scale) {
   using S = Scalar<V>;
   Term<V> t;
   t.inverse_scale = inverse_scale;
-  t.below = (bin.lower - mean) * t.inverse_scale;
-  t.above = (mean - bin.upper) * t.inverse_scale;
-  t.near = at_least(t.below < t.above ? t.above : t.below, -Limits<V>::deepest);
+  t.below = bin.lower - mean;
+  t.above = mean - bin.upper;
+  t.near = at_least((t.below < t.above ? t.above : t.below) * t.inverse_scale, -Limits<V>::deepest);
   t.width = at_least(bin.width * t.inverse_scale, Limits<V>::narrowest);
-  const auto quotient = exponential_decay(at_most(t.width, Limits<V>::widest));
-  t.decay = exp_of(-absolute(t.near));
-  t.ratio = quotient.value;
-  t.mass = quotient.rest;
+  t.half = exponential_decay(t.width * S(0.5));
+  t.ratio = t.half.value * t.half.value;
+  t.mass = t.half.rest + t.half.rest * t.half.value;
+  t.far = power_of(-absolute(t.near));
+  t.decay = scaled(t.far.mantissa, t.far.exponent);
   const V far = t.near < S(0) ? t.decay + t.ratio : t.decay * t.ratio + S(1);
-  t.denominator = far * (t.decay + S(1));
-  // A log-scale below the lowest is far below bin.flattest.
-  t.shift = at_least(t.near, S(0)) + at_least(log_scale - bin.flattest, S(0));
+  t.denominator = far * t.decay + far;
   return t;
 }
 
-// What the published code takes for a bin of probability 1e-5 or less: the density at its centre, here
-// e^{-|t|} / (1 + e^{-|t|})^2, times its width. In the tails that is too small by up to e^2.15.
+// What the published code takes for a bin of probability 1e-5 or less: the density at its centre,
+// D / (1 + D)^2 with D = e^{-n-w/2}, times its width. In the tails that is too small by up to e^2.15.
+// Such a bin is no wider than to have n > -1e-5, or E within 1e-5 of 1 and 1 / E within 1e-10 of 2 - E.
 template <class V>
 struct Density {
-  V distance, decay;  // |t|, e^{-|t|}
+  V decay, root;      // D, 1 + D
+  Power<V> numerator;  // w D
 };
 template <class V>
 GENFAST_TERM Density<V> density_of(const Term<V>& t) {
-  const V distance = t.near + t.width / Scalar<V>(2);
-  return {distance, exp_of(-distance)};
+  using S = Scalar<V>;
+  const auto inside = t.near < S(0);
+  const V decay = t.half.value * (inside ? S(2) - t.decay : t.decay);
+  const V mantissa = inside ? S(2) - t.far.mantissa : t.far.mantissa;
+  return {decay, decay + S(1),
+          {t.width * t.half.power.mantissa * mantissa, t.far.exponent + t.half.power.exponent}};
 }
 template <class V>
 GENFAST_TERM auto is_approximated(const Bin<V>& bin, const Term<V>& t) {
@@ -139,54 +154,57 @@ GENFAST_TERM auto is_approximated(const Bin<V>& bin, const Term<V>& t) {
   return t.decay * t.mass <= least;
 }
 
-// P = e^{-shift} numerator / denominator.
+// P = 2^exponent numerator / denominator.
 template <class V>
 struct Quotient {
-  V shift, numerator, denominator;
+  V exponent, numerator, denominator;
 };
 template <bool kExact, class V>
 GENFAST_TERM Quotient<V> quotient_of(const Bin<V>& bin, const Term<V>& t) {
-  using S = Scalar<V>;
-  const V numerator = t.near < S(0) ? t.mass * t.decay : t.mass;
+  const V numerator = t.mass * t.far.mantissa;
   if constexpr (kExact) {
-    return {t.shift, numerator, t.denominator};
+    return {t.far.exponent, numerator, t.denominator};
   } else {
     const Density<V> density = density_of(t);
     const auto approximated = is_approximated(bin, t);
-    const V root = density.decay + S(1), flat = t.shift - at_least(t.near, S(0));
-    return {approximated ? density.distance + flat : t.shift, approximated ? t.width : numerator,
-            approximated ? root * root : t.denominator};
+    return {approximated ? density.numerator.exponent : t.far.exponent,
+            approximated ? density.numerator.mantissa : numerator,
+            approximated ? density.root * density.root : t.denominator};
   }
 }
 
-// P = e^{-shift} quotient, and the derivatives of log P.
+// P = 2^exponent quotient, and the derivatives of log P.
 template <class V>
 struct Slopes {
-  V shift, quotient, mean, log_scale;
+  V exponent, quotient, mean, log_scale;
 };
 template <bool kExact, class V>
 GENFAST_TERM Slopes<V> slopes_of(const Bin<V>& bin, const Term<V>& t, V log_scale) {
   using S = Scalar<V>;
   const auto inside = t.near < S(0);
   const V one = constant<V>(1), square = t.decay * t.decay;
-  const V width = at_most(t.width, Limits<V>::widest);
-  const V inverse = one / (t.denominator * t.mass), over_denominator = t.mass * inverse;
-  Slopes<V> s;
-  s.shift = t.shift;
-  s.quotient = (inside ? t.mass * t.decay : t.mass) * over_denominator;
-  // sigmoid(n) - sigmoid(-n-w), and what growing w adds: q / (1 - q) + sigmoid(-n-w)
-  V slope = (inside ? square - t.ratio : one - t.ratio * square) * over_denominator;
+  const Quotient<V> p = quotient_of<kExact>(bin, t);
+  V mass = t.mass, slope;
+  // sigmoid(n) - sigmoid(-n-w), and what growing w adds: q / (1 - q) + sigmoid(-n-w), over the denominator
+  const V steep = inside ? square - t.ratio : one - t.ratio * square;
   const V far = (inside ? one : t.decay) * (t.decay + one) * t.mass;
-  s.log_scale = t.near * slope - width * t.ratio * (t.denominator + far) * inverse;
-  if constexpr (!kExact) {
+  const V wider = t.width * t.ratio * (t.denominator + far);
+  Slopes<V> s;
+  s.exponent = p.exponent;
+  if constexpr (kExact) {
+    const V inverse = one / (p.denominator * mass), over_denominator = mass * inverse;
+    s.quotient = p.numerator * over_denominator;
+    slope = steep * over_denominator;
+    s.log_scale = t.near * slope - wider * inverse;
+  } else {
     const Density<V> density = density_of(t);
     const auto approximated = is_approximated(bin, t);
-    const V root = one / (density.decay + one), flat = t.shift - at_least(t.near, S(0));
-    const V steep = (one - density.decay) * root;
-    s.shift = approximated ? density.distance + flat : s.shift;
-    s.quotient = approximated ? t.width * root * root : s.quotient;
-    s.log_scale = approximated ? density.distance * steep - one : s.log_scale;
-    slope = approximated ? steep : slope;
+    mass = approximated ? one : mass;
+    const V inverse = one / (p.denominator * mass), over_denominator = mass * inverse;
+    s.quotient = p.numerator * over_denominator;
+    slope = (approximated ? (one - density.decay) * density.root : steep) * over_denominator;
+    const V distance = approximated ? t.near + t.width * S(0.5) : t.near;
+    s.log_scale = distance * slope - (approximated ? one : wider * inverse);
   }
   s.mean = (t.below < t.above ? -slope : slope) * t.inverse_scale;
   s.log_scale = log_scale < S(kLowestLogScale) ? constant<V>(0) : s.log_scale;
@@ -220,12 +238,18 @@ GENFAST_TERM void pull_back_coupling(const V* mean, const V* coupling, const V* 
   }
 }
 
-// One step of a running log-sum-exp: the sum so far, e^top * sum, grows by quotient * e^exponent.
+// One step of a running sum, 2^top * sum, which grows by x * 2^exponent.
 template <class V>
-GENFAST_TERM void add_exponential(V quotient, V exponent, V& top, V& sum) {
-  const V e = exp_of(-absolute(exponent - top));
-  sum = top < exponent ? sum * e + quotient : sum + quotient * e;
-  top = top < exponent ? exponent : top;
+GENFAST_TERM void add_scaled(V x, V exponent, V& top, V& sum) {
+  const V higher = top < exponent ? exponent : top;
+  sum = scaled(sum, top - higher) + scaled(x, exponent - higher);
+  top = higher;
+}
+
+// log(x 2^exponent).
+template <class V>
+GENFAST_TERM V log_of_scaled(V x, V exponent) {
+  return log_of(x) + exponent * Scalar<V>(0.69314718055994531);
 }
 
 // ---- drawing -------------------------------------------------------------------------------------

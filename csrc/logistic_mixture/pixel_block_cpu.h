@@ -27,7 +27,7 @@ struct VectorOf<double> {
 
 // Pixels in a block: long rows keep the number of memory pages at work small; but a block that is
 // transposed must stay in the cache.
-constexpr int64_t kPixels = 128, kPixelsApart = 32;
+constexpr int64_t kPixels = 256, kPixelsApart = 32;
 constexpr int64_t kPixelGrain = 256;
 
 // The rows of the component at hand, and what the pixels' vectors have gathered.
@@ -41,7 +41,7 @@ struct Rows {
   int64_t vectors;
   const A* in[kChannels];
   A* out[kChannels];
-  // Of the component that comes next, which is fetched meanwhile; a vector of it takes so many bytes.
+  // What comes next, which is fetched meanwhile; a vector of it takes so many bytes.
   const char* next[kChannels];
   int64_t next_step;
   V top_logit[kVectors], total[kVectors];  // of the softmax over the components
@@ -51,6 +51,9 @@ struct Rows {
   GENFAST_INLINE_MEMBER V channel(int j, int64_t v) const { return load(in[j] + v * kStep); }
   GENFAST_INLINE_MEMBER void fetch(int j, int64_t v) const {
     __builtin_prefetch(next[j] + v * next_step);
+  }
+  GENFAST_INLINE_MEMBER void fetch_to_write(int j, int64_t v) const {
+    __builtin_prefetch(out[j] + v * kStep, 1);
   }
 };
 
@@ -82,6 +85,7 @@ struct Block : Base<Arithmetic<T>, kColors> {
   const LogisticMixture<K>& p;
   const Grid<V> grid;
   int64_t stride[K], offset[K], pixels;
+  int64_t ahead;  // where params of the next block begin, from offset[0]
   bool apart[K];  // whether the operand has the channels of a pixel side by side
   Planes<A> planes;
   // What pads a ragged tail is computed with, so it must be some number.
@@ -142,10 +146,15 @@ struct Block : Base<Arithmetic<T>, kColors> {
   }
   GENFAST_INLINE_MEMBER void read_component(int64_t k) {
     for (int j = 0; j < kChannels; ++j) this->in[j] = channel_row(j * p.mixtures + k, read[j]);
-    const int64_t next = k + 1 < p.mixtures ? k + 1 : k;
+    // The next component; after the last, the first of the next block. Logits are read before all else,
+    // so it is those of the next block that are to come.
+    const bool last = k + 1 == p.mixtures;
+    const T* const next_block = place<const T>(0, 0) + ahead;
+    const T* const next = last ? next_block : place<const T>(0, k + 1);
     this->next_step = stride[0] == 1 ? kStep * static_cast<int64_t>(sizeof(T)) : 0;
-    for (int j = 0; j < kChannels; ++j) {
-      this->next[j] = reinterpret_cast<const char*>(place<const T>(0, j * p.mixtures + next));
+    this->next[0] = reinterpret_cast<const char*>(next_block + k * p.channel_stride[0]);
+    for (int j = 1; j < kChannels; ++j) {
+      this->next[j] = reinterpret_cast<const char*>(next + j * p.mixtures * p.channel_stride[0]);
     }
   }
 
@@ -199,6 +208,10 @@ static void run_blocks(const LogisticMixture<K>& p) {
       if (n > kLanes) n -= n % kLanes;  // a ragged tail goes through the buffers, in a round of its own
       for (int k = 0; k < K; ++k) worker.offset[k] = row.offset[k] + column * worker.stride[k];
       worker.pixels = n;
+      worker.ahead = n * worker.stride[0];
+      if (column + n == width && inner > 0) {
+        worker.ahead = p.pixels.stride[0][inner - 1] - column * worker.stride[0];
+      }
       worker.vectors = (n + Worker::kStep - 1) / Worker::kStep;
       worker.run();
       at += n;

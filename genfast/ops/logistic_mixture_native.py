@@ -37,7 +37,7 @@ def _pixels(params: Tensor) -> tuple[int, ...]:
 
 def _log_prob_fake(params: Tensor, x: Tensor, levels: int, exact: bool) -> tuple[Tensor, Tensor]:
     pixels, dtype = _pixels(params), arithmetic(params)
-    evidence = params.new_empty((*pixels[:-2], 2, *pixels[-2:]), dtype=dtype)
+    evidence = params.new_empty((*pixels[:-2], 3, *pixels[-2:]), dtype=dtype)
     return params.new_empty(pixels, dtype=dtype), evidence
 
 

@@ -98,7 +98,7 @@ def _arithmetic(x: Tensor) -> Tensor:
 
 
 def _evidence(x: Tensor) -> Tensor:
-    return _arithmetic(torch.ones_like(x[:, :1]).expand(-1, 2, -1, -1))
+    return _arithmetic(torch.ones_like(x[:, :1]).expand(-1, 3, -1, -1))
 
 
 LOG_PROB = OpSpec(
