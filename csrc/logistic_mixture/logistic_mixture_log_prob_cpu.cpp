@@ -103,6 +103,7 @@ template <bool kExact, class A, int kColors>
 GENFAST_ARITHMETIC differentiate_component(Terms<A, kColors>& r, const A* grad) {
   using V = typename Terms<A, kColors>::V;
   begin_component(r);
+  for (int64_t v = 0; v < r.vectors; ++v) r.fetch_target(0, v);
   for (int c = 0; c < kColors; ++c) {
     for (int64_t v = 0; v < r.vectors; ++v) {
       const Slopes<V> s = slopes_of<kExact>(r.bin[c][v], r.term(c, v), r.channel(3 * c + 2, v));
@@ -113,7 +114,7 @@ GENFAST_ARITHMETIC differentiate_component(Terms<A, kColors>& r, const A* grad) 
       for (int j = 1; j <= r.kChannels / kColors; ++j) {
         if (3 * c + j >= r.kChannels) continue;
         r.fetch(3 * c + j, v);
-        r.fetch_to_write(3 * c + j, v);
+        r.fetch_target(3 * c + j, v);
       }
     }
   }
@@ -189,6 +190,8 @@ struct Gradient : Block<T, kColors, 5, Terms> {
         const int64_t channel = j * this->p.mixtures + k;
         this->out[j] =
             in_planes ? this->plane(channel) : this->template output<T>(4, channel, this->written[j]);
+        this->target[j] = in_planes ? this->template share<T>(4, 0, k, j)
+                                    : this->template row_of<T>(4, 0, channel);
       }
       this->p.flag ? differentiate_component<true>(*this, grad)
                    : differentiate_component<false>(*this, grad);

@@ -26,9 +26,16 @@ struct VectorOf<double> {
 };
 
 // Pixels in a block: long rows keep the number of memory pages at work small; but a block that is
-// transposed must stay in the cache.
-constexpr int64_t kPixels = 256, kPixelsApart = 32;
+// transposed must stay in the cache (100 channels of 128 pixels: 50 KB).
+constexpr int64_t kPixels = 256, kPixelsApart = 128;
 constexpr int64_t kPixelGrain = 256;
+
+// Memory that is fetched before it is needed, so many bytes a vector: a block of pixels touches too many
+// places for the hardware to foresee.
+struct Memory {
+  const char* begin;
+  int64_t step;
+};
 
 // The rows of the component at hand, and what the pixels' vectors have gathered.
 template <class A, int kColors>
@@ -41,19 +48,18 @@ struct Rows {
   int64_t vectors;
   const A* in[kChannels];
   A* out[kChannels];
-  // What comes next, which is fetched meanwhile; a vector of it takes so many bytes.
-  const char* next[kChannels];
-  int64_t next_step;
+  Memory next[kChannels];    // what will be read next
+  Memory target[kChannels];  // and written, if this is the gradient
   V top_logit[kVectors], total[kVectors];  // of the softmax over the components
   V top[kVectors], sum[kVectors];          // evidence
   Bin<V> bin[kColors][kVectors];
 
   GENFAST_INLINE_MEMBER V channel(int j, int64_t v) const { return load(in[j] + v * kStep); }
   GENFAST_INLINE_MEMBER void fetch(int j, int64_t v) const {
-    __builtin_prefetch(next[j] + v * next_step);
+    __builtin_prefetch(next[j].begin + v * next[j].step);
   }
-  GENFAST_INLINE_MEMBER void fetch_to_write(int j, int64_t v) const {
-    __builtin_prefetch(out[j] + v * kStep, 1);
+  GENFAST_INLINE_MEMBER void fetch_target(int j, int64_t v) const {
+    __builtin_prefetch(target[j].begin + v * target[j].step, 1);
   }
 };
 
@@ -147,15 +153,30 @@ struct Block : Base<Arithmetic<T>, kColors> {
   GENFAST_INLINE_MEMBER void read_component(int64_t k) {
     for (int j = 0; j < kChannels; ++j) this->in[j] = channel_row(j * p.mixtures + k, read[j]);
     // The next component; after the last, the first of the next block. Logits are read before all else,
-    // so it is those of the next block that are to come.
+    // so those to come are the next block's.
     const bool last = k + 1 == p.mixtures;
-    const T* const next_block = place<const T>(0, 0) + ahead;
-    const T* const next = last ? next_block : place<const T>(0, k + 1);
-    this->next_step = stride[0] == 1 ? kStep * static_cast<int64_t>(sizeof(T)) : 0;
-    this->next[0] = reinterpret_cast<const char*>(next_block + k * p.channel_stride[0]);
-    for (int j = 1; j < kChannels; ++j) {
-      this->next[j] = reinterpret_cast<const char*>(next + j * p.mixtures * p.channel_stride[0]);
+    for (int j = 0; j < kChannels; ++j) {
+      const int64_t channel = j * p.mixtures + (last ? 0 : k + 1);
+      this->next[j] = in_planes(0) ? share<T>(0, ahead, k, j)
+                      : j == 0     ? row_of<T>(0, ahead, k)
+                                   : row_of<T>(0, last ? ahead : 0, channel);
     }
+  }
+
+  // A channel's row of operand k, from `from` elements on.
+  template <class E>
+  GENFAST_INLINE_MEMBER Memory row_of(int k, int64_t from, int64_t channel) const {
+    const E* row = place<const E>(k, channel) + from;
+    return {reinterpret_cast<const char*>(row),
+            stride[k] == 1 ? kStep * static_cast<int64_t>(sizeof(E)) : 0};
+  }
+  // Of a block whose pixels have their channels side by side, the part that falls to a channel of a
+  // component if each is to fetch as much.
+  template <class E>
+  GENFAST_INLINE_MEMBER Memory share(int k, int64_t from, int64_t component, int j) const {
+    const int64_t step = kStep * static_cast<int64_t>(sizeof(E));
+    const E* block = place<const E>(k, 0) + from;
+    return {reinterpret_cast<const char*>(block) + (component * kChannels + j) * vectors * step, step};
   }
 
   // The block's params where they are to be transposed; then the logits' maximum and, if `sum`, the
