@@ -190,8 +190,8 @@ struct Gradient : Block<T, kColors, 5, Terms> {
         const int64_t channel = j * this->p.mixtures + k;
         this->out[j] =
             in_planes ? this->plane(channel) : this->template output<T>(4, channel, this->written[j]);
-        this->target[j] = in_planes ? this->template share<T>(4, 0, k, j)
-                                    : this->template row_of<T>(4, 0, channel);
+        this->target[j] =
+            in_planes ? this->template share<T>(4, 0, k, j) : this->template row_of<T>(4, 0, channel);
       }
       this->p.flag ? differentiate_component<true>(*this, grad)
                    : differentiate_component<false>(*this, grad);

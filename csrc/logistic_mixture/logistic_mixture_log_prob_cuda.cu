@@ -45,8 +45,8 @@ GENFAST_DEVICE void couple(const V* channel, const Bin<V>* bin, V* mean, V* coup
   cuda::move_means<kColors>(own, coupling, value, mean);
 }
 
-// A component's joint probability of a pixel as numerator / denominator * 2^exponent, and its prior up to
-// the softmax's normaliser. It begins with the prior and what flat bins are to be multiplied with.
+// A component's joint probability of a pixel as numerator / denominator * 2^exponent, and its prior up
+// to the softmax's normaliser. It begins with the prior and what flat bins are to be multiplied with.
 template <class V>
 struct Joint {
   V prior, exponent, numerator;
@@ -214,8 +214,9 @@ __global__ void __launch_bounds__(kThreads)
                          });
 }
 
+// In doubles, with as many registers as it wants: left to itself, ptxas would spill some.
 template <class T, int kColors>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 0)
     logistic_mixture_log_prob_bwd_kernel(LogisticMixture<5> p, int64_t pixels, int tile) {
   each_pixel<T, kColors>(p, pixels, tile,
                          [&](const int64_t (&offset)[5], const Channels<T>& in, const Channels<T>& out) {

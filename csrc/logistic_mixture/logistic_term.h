@@ -92,10 +92,10 @@ template <class V>
 struct Term {
   V inverse_scale, below, above;  // e^{-log-scale}; b and -a, times the scale
   V near, width;                  // n, w
-  Power<V> far;                                // E, to be multiplied with
-  Decay<V> half;                               // of w / 2
-  V decay, ratio, mass;                        // E, q, 1 - q
-  V denominator;                               // P = far mass / denominator
+  Power<V> far;                   // E, to be multiplied with
+  Decay<V> half;                  // of w / 2
+  V decay, ratio, mass;           // E, q, 1 - q
+  V denominator;                  // P = far mass / denominator
 };
 
 template <class V>
@@ -134,7 +134,7 @@ GENFAST_TERM Term<V> term_of(const Bin<V>& bin, V mean, V inverse_scale) {
 // Such a bin is no wider than to have n > -1e-5, or E within 1e-5 of 1 and 1 / E within 1e-10 of 2 - E.
 template <class V>
 struct Density {
-  V decay, root;      // D, 1 + D
+  V decay, root;       // D, 1 + D
   Power<V> numerator;  // w D
 };
 template <class V>
@@ -143,7 +143,8 @@ GENFAST_TERM Density<V> density_of(const Term<V>& t) {
   const auto inside = t.near < S(0);
   const V decay = t.half.value * (inside ? S(2) - t.decay : t.decay);
   const V mantissa = inside ? S(2) - t.far.mantissa : t.far.mantissa;
-  return {decay, decay + S(1),
+  return {decay,
+          decay + S(1),
           {t.width * t.half.power.mantissa * mantissa, t.far.exponent + t.half.power.exponent}};
 }
 template <class V>
@@ -185,7 +186,8 @@ GENFAST_TERM Slopes<V> slopes_of(const Bin<V>& bin, const Term<V>& t, V log_scal
   const V one = constant<V>(1), square = t.decay * t.decay;
   const Quotient<V> p = quotient_of<kExact>(bin, t);
   V mass = t.mass, slope;
-  // sigmoid(n) - sigmoid(-n-w), and what growing w adds: q / (1 - q) + sigmoid(-n-w), over the denominator
+  // sigmoid(n) - sigmoid(-n-w), and what growing w adds: q / (1 - q) + sigmoid(-n-w), over the
+  // denominator
   const V steep = inside ? square - t.ratio : one - t.ratio * square;
   const V far = (inside ? one : t.decay) * (t.decay + one) * t.mass;
   const V wider = t.width * t.ratio * (t.denominator + far);

@@ -48,8 +48,8 @@ struct Rows {
   int64_t vectors;
   const A* in[kChannels];
   A* out[kChannels];
-  Memory next[kChannels];    // what will be read next
-  Memory target[kChannels];  // and written, if this is the gradient
+  Memory next[kChannels];                  // what will be read next
+  Memory target[kChannels];                // and written, if this is the gradient
   V top_logit[kVectors], total[kVectors];  // of the softmax over the components
   V top[kVectors], sum[kVectors];          // evidence
   Bin<V> bin[kColors][kVectors];

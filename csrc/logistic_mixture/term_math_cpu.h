@@ -10,8 +10,8 @@ extern "C" double ldexp(double, int);
 extern "C" double log(double);
 extern "C" double tanh(double);
 
-// mantissa * 2^exponent, the exponent a whole number of any size: products of many need no care for their
-// range.
+// mantissa * 2^exponent, the exponent a whole number of any size: products of many need no care for
+// their range.
 template <class V>
 struct Power {
   V mantissa, exponent;
@@ -35,7 +35,8 @@ GENFAST_INLINE Vec nearest(Vec x) {  // below 2^22
   const float magic = 12582912.0f;
   return (x + magic) - magic;
 }
-// The same for any x. Without the mask, GCC 12 takes something in _mm512_roundscale_ps for uninitialised.
+// The same for any x. Without the mask, GCC 12 takes something in _mm512_roundscale_ps for
+// uninitialised.
 GENFAST_INLINE Vec whole(Vec x) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Vec>(_mm512_maskz_roundscale_ps(0xffff, reinterpret_cast<__m512>(x), 8));
@@ -46,12 +47,12 @@ GENFAST_INLINE Vec whole(Vec x) {
 #endif
 }
 
-// x * 2^exponent for a whole exponent of at most 127; 0 where 2^exponent is not a normal number (or, with
-// an instruction for it, where the product is 0).
+// x * 2^exponent for a whole exponent of at most 127; 0 where 2^exponent is not a normal number (or,
+// with an instruction for it, where the product is 0).
 GENFAST_INLINE Vec scaled(Vec x, Vec exponent) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<Vec>(_mm512_maskz_scalef_ps(0xffff, reinterpret_cast<__m512>(x),
-                                                      reinterpret_cast<__m512>(exponent)));
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_scalef_ps(0xffff, reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(exponent)));
 #else
   const Vec magic = broadcast(12582912.0f + 127.0f);  // leaves the biased exponent in the low bits
   return x * from_bits(bits(at_least(exponent, -127.0f) + magic) << 23);
@@ -167,9 +168,7 @@ GENFAST_INLINE Power<double> power_of(double x) {
 }
 GENFAST_INLINE double exp_of(double x) { return exp(x); }
 GENFAST_INLINE double log_of(double x) { return log(x); }
-GENFAST_INLINE Decay<double> exponential_decay(double x) {
-  return {exp(-x), -expm1(-x), power_of(-x)};
-}
+GENFAST_INLINE Decay<double> exponential_decay(double x) { return {exp(-x), -expm1(-x), power_of(-x)}; }
 GENFAST_INLINE double tanh_of(double x) { return tanh(x); }
 GENFAST_INLINE void tanh_of_three(const double* x, double* out) {
   for (int c = 0; c < 3; ++c) out[c] = tanh(x[c]);

@@ -43,14 +43,17 @@ GENFAST_DEVICE double tanh_of(double x) { return tanh(x); }
 GENFAST_DEVICE double absolute(double x) { return fabs(x); }
 GENFAST_DEVICE double nearest(double x) { return rint(x); }
 GENFAST_DEVICE double scaled(double x, double exponent) {
-  return x * exp2(exponent < -3000.0 ? -3000.0 : exponent);
+  return ldexp(x, static_cast<int>(exponent < -3000.0 ? -3000.0 : exponent));
 }
 GENFAST_DEVICE Power<double> power_of(double x) {
   const double n = rint(x * 1.4426950408889634);
   const double rest = fma(n, -1.90821492927058770002e-10, fma(n, -6.93147180369123816490e-01, x));
   return {exp(fmin(fmax(rest, -0.35), 0.35)), n};
 }
-GENFAST_DEVICE Decay<double> exponential_decay(double x) { return {exp(-x), -expm1(-x), power_of(-x)}; }
+GENFAST_DEVICE Decay<double> exponential_decay(double x) {
+  const Power<double> power = power_of(-x);
+  return {scaled(power.mantissa, power.exponent), -expm1(-x), power};
+}
 
 // A NaN in x passes through both.
 template <class V>
