@@ -260,6 +260,7 @@ def rejection_compact_fwd_cuda(
     out: int,
     out_strides: Sequence[int],
     accepted: int,
+    clear: bool,
     workspace: int,
     device: int,
     stream: int,
@@ -364,5 +365,6 @@ def rejection_compact_fwd(
     out: int,
     out_strides: Sequence[int],
     accepted: int,
+    clear: bool,
     threads: int,
 ) -> None: ...

@@ -21,8 +21,8 @@ hypothesis.settings.register_profile("fixed", deadline=None, max_examples=30, de
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("GENFAST_HYPOTHESIS", "fixed"))
 
-# Inductor's caches of compiled graphs know an op by its name and arguments, not by its fake kernel: after
-# a change of what an op keeps for its backward they would hand out code for the shapes it had before.
+# Inductor's caches of compiled graphs know an op by its name and arguments, not by its fake kernel:
+# after a change of what an op keeps for its backward they would hand out code for the old shapes.
 os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "0")
 os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "0")
 

@@ -12,7 +12,8 @@
 // `seed`, i counted from `first`.
 //
 // compact: rows of `samples` that are accepted, in their order, to the front of `out`, and how many
-// there are. The rows of `out` after those become zero. Rows are moved as bytes, whatever their type.
+// there are. The rows of `out` after those become zero, or stay as they are. Rows are moved as bytes,
+// whatever their type.
 //
 // logits are of `dtype`; uniforms, log_m and new_log_m of the type that it is computed in, double for
 // float64 and float for the rest. All strides are in elements.
@@ -56,6 +57,7 @@ struct RejectionCompact {
   int64_t out_stride;
   StridedLoop<2> row;  // the elements of a row: out's strides, samples'
   int64_t* accepted;
+  bool clear;  // the rows after the accepted ones
 };
 
 GENFAST_DECLARE_CPU(void rejection_accept_fwd_cpu(const RejectionAccept& p);

@@ -50,7 +50,8 @@ void widen_elements(RejectionCompact& p) {
 // The strides are those of whole tensors: of rows first, then of what a row is made of.
 RejectionCompact pack_compact(const py::tuple& shape, int element_size, uintptr_t accept,
                               int64_t accept_stride, uintptr_t samples, const py::tuple& sample_strides,
-                              uintptr_t out, const py::tuple& out_strides, uintptr_t accepted) {
+                              uintptr_t out, const py::tuple& out_strides, uintptr_t accepted,
+                              bool clear) {
   const std::vector<int64_t> size = integers(shape), from = integers(sample_strides),
                              to = integers(out_strides);
   const auto inner = [](const std::vector<int64_t>& all) {
@@ -67,7 +68,8 @@ RejectionCompact pack_compact(const py::tuple& shape, int element_size, uintptr_
                      reinterpret_cast<void*>(out),
                      to[0],
                      strided_loop<2>(inner(size), {&inner_to, &inner_from}),
-                     reinterpret_cast<int64_t*>(accepted)};
+                     reinterpret_cast<int64_t*>(accepted),
+                     clear};
   widen_elements(p);
   return p;
 }

@@ -142,7 +142,7 @@ void rejection_compact_fwd_cpu(const RejectionCompact& p) {
   *p.accepted = before[ranges];
   if (elements == 0) return;
   parallel_for(threads, ranges, 1, [&](int64_t begin, int64_t end) {
-    const int64_t accepted = before[ranges], rest = p.count - accepted;
+    const int64_t accepted = before[ranges], rest = p.clear ? p.count - accepted : 0;
     for (int64_t r = begin; r < end; ++r) {
       move_part(p, {cut(r), before[r], before[r + 1], accepted + rest * r / ranges,
                     accepted + rest * (r + 1) / ranges});

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     // From the end of `out`, as many rows as are not accepted here become zero.
     const int64_t refused_before = begin - accepted_before;
-    const int64_t refused = rows - (all - accepted_before);
+    const int64_t refused = p.clear ? rows - (all - accepted_before) : 0;
     const int64_t cleared = p.count - refused_before - refused;
     for (int64_t i = thread; i < refused * tiles.row_size; i += kThreads) {
       const int64_t row = i / tiles.row_size, at = i - row * tiles.row_size;

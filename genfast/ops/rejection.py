@@ -128,8 +128,10 @@ def rejection_compact(samples: Tensor, accept: Tensor) -> tuple[Tensor, Tensor]:
         accept: (B,) bool, any stride.
 
     Returns:
-        rows, like `samples`: the accepted ones first, in their order, then zeros. And how many are
-        accepted, 0-dim int64 on the same device.
+        rows, like `samples`: the accepted ones first, in their order; those after them are whatever
+        the memory held, like torch.empty's (and zero under torch.use_deterministic_algorithms, unless
+        torch.utils.deterministic.fill_uninitialized_memory is off). And how many are accepted, 0-dim
+        int64 on the same device.
 
     Raises:
         TypeError: an argument is no dense tensor, or `accept` is not bool.

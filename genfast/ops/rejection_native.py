@@ -90,9 +90,18 @@ def _compact_kernel(
     rows, count = _compact_fake(samples, accept)
     kernel(
         samples.shape, samples.itemsize, accept.data_ptr(), accept.stride(0),
-        samples.data_ptr(), samples.stride(), rows.data_ptr(), rows.stride(), count.data_ptr(), *place,
+        samples.data_ptr(), samples.stride(), rows.data_ptr(), rows.stride(), count.data_ptr(),
+        _uninitialised_memory_is_filled(), *place,
     )  # fmt: skip
     return rows, count
+
+
+def _uninitialised_memory_is_filled() -> bool:
+    """Whether torch.empty may give no memory as it is: torch's rule for deterministic results."""
+    return (
+        torch.are_deterministic_algorithms_enabled()
+        and torch.utils.deterministic.fill_uninitialized_memory
+    )
 
 
 def _compact_cpu(samples: Tensor, accept: Tensor) -> tuple[Tensor, Tensor]:

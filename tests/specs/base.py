@@ -52,6 +52,8 @@ class Registered:
 
     name: str
     arguments: Callable[..., tuple[Any, ...]]
+    # Some of what it returns is memory as it was, unless torch.use_deterministic_algorithms forbids it.
+    leaves_memory: bool = False
 
 
 @dataclass(frozen=True)

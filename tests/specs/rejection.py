@@ -161,7 +161,11 @@ COMPACT = OpSpec(
     claims=(COMMON - {"backward"}) | {"ISA levels", "same bits on any threads"},
     empty=Case("empty", ((0, 3), (0,))),
     autocast="input",
-    registered=(Registered("rejection_compact", lambda samples, accept: (samples, accept > 0)),),
+    registered=(
+        Registered(
+            "rejection_compact", lambda samples, accept: (samples, accept > 0), leaves_memory=True
+        ),
+    ),
     constant=frozenset({"samples", "accept"}),
     tied=frozenset({"accept"}),
     result=rows_and_count,
