@@ -47,15 +47,17 @@ def gated_activation(x: Tensor, cond: Tensor | None = None, *, dim: int = 1) -> 
     """
     _native.check_tensor("x", x)
     _native.check_int("dim", dim)
-    if not -x.ndim <= dim < x.ndim:
-        raise ValueError(f"dim={dim} does not exist in x of shape {tuple(x.shape)}")
+    shape = x.shape
+    if not -len(shape) <= dim < len(shape):
+        raise ValueError(f"dim={dim} does not exist in x of shape {tuple(shape)}")
     if dim < 0:
-        dim += x.ndim
-    if x.shape[dim] % 2:
+        dim += len(shape)
+    if shape[dim] % 2:
         raise ValueError(
-            f"x must have an even size along dim={dim} to be split in halves, got shape {tuple(x.shape)}"
+            f"x must have an even size along dim={dim} to be split in halves, got shape {tuple(shape)}"
         )
-    cond = checked_cond(cond, x, x.shape)
+    if cond is not None:
+        cond = checked_cond(cond, x, shape)
     return _gated_activation(x, cond, dim)  # type: ignore[no-any-return]
 
 
