@@ -100,7 +100,7 @@ def _uninitialised_memory_is_filled() -> bool:
     """Whether torch.empty may give no memory as it is: torch's rule for deterministic results."""
     return (
         torch.are_deterministic_algorithms_enabled()
-        and torch.utils.deterministic.fill_uninitialized_memory
+        and torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     )
 
 
