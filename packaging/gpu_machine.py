@@ -32,6 +32,7 @@ PYTHON_PACKAGES = {
 # What only tests that need no GPU want: without them the rest is run all the same.
 SUITE_PACKAGES = {"tomli_w": "tomli-w", "faiss": "faiss-cpu"}
 PROGRAMS = {"cmake": "cmake>=3.24", "ninja": "ninja"}
+SANITIZER_FOLDERS = ("bin", "compute-sanitizer", "extras/compute-sanitizer")
 SANITIZER_WHEEL = "nvidia-cuda-sanitizer-api==13.0.85"
 
 # Run by a child, since this script itself must start where torch is missing or broken.
@@ -79,7 +80,7 @@ def compute_sanitizer() -> Path | None:
         return Path(on_path)
     homes = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
     homes += [Path(folder) / "nvidia" / "cu13" for folder in sys.path if folder]
-    choices = [home / "bin" / "compute-sanitizer" for home in homes]
+    choices = [home / part / "compute-sanitizer" for home in homes for part in SANITIZER_FOLDERS]
     return next((choice for choice in choices if choice.is_file()), None)
 
 

@@ -138,7 +138,7 @@ def test_tests_run_in_parallel_and_by_marker(gpu: Any, tmp_path: Path) -> None:
     gpu.cuda_tests(clock)
     gpu.suite(clock)
     on_gpu, rest = clock.commands
-    assert on_gpu[-5:] == ["-m", "cuda", "-n", "8", "."]
+    assert on_gpu[-7:] == ["-m", "cuda", "-W", "default", "-n", "8", "."]
     assert "not slow and not cuda" in rest
     left_out = [word.partition("=")[2] for word in rest if word.startswith("--ignore=")]
     assert left_out

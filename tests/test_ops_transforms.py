@@ -168,7 +168,12 @@ def test_inductor(spec: OpSpec) -> None:
     case, dtype = spec.cases[0], torch.float32
     tensors, wanted = spec.tensors(case, dtype), spec.differentiable(case)
     compiled = torch.compile(around, fullgraph=True)
-    got = forward_backward(compiled, tensors, case.keywords, wanted)
+    try:
+        got = forward_backward(compiled, tensors, case.keywords, wanted)
+    except Exception as error:
+        if "CppCompileError" in str(error) and torch.__version__.startswith("2.11."):
+            pytest.xfail("torch 2.11 writes C++ for the kernel's small crop that does not compile")
+        raise
     assert_all_close(tuple(got), tuple(forward_backward(around, tensors, case.keywords, wanted)))
 
 
