@@ -120,7 +120,9 @@ def _measure(case: Case, direction: str, buffers: Sequence[Inputs], settings: Se
     }
     row = _row(case, direction, timings, verdict, unavailable, settings)
     if case.saved and direction == TRAINING:
-        row["saved_bytes"] = {name: _saved_bytes(side, buffers[0]) for name, side in sides.items()}
+        # On a GPU the compiled side would be compiled anew for being watched.
+        watched = {n: s for n, s in sides.items() if n != COMPILED or settings.device == "cpu"}
+        row["saved_bytes"] = {name: _saved_bytes(side, buffers[0]) for name, side in watched.items()}
     return row
 
 
