@@ -36,7 +36,7 @@ PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Tests of the tree and of the emulation; on a GPU they say nothing more than in CI.
 NOT_HERE = (
     "test_wheel.py", "test_gpu_runner.py", "test_gpu_stages.py", "test_contract.py",
-    "test_benchmarks_report.py", "test_benchmarks_cuda.py", "test_launch_limits.py",
+    "test_benchmarks_report.py", "test_benchmarks_cuda.py",
     "test_gaussian_kl_cuda.py", "test_gaussian_mixture_cuda.py",
 )  # fmt: skip
 CONSTANTS = WORK / "constants.json"
