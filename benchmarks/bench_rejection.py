@@ -150,8 +150,8 @@ def _accept_and_compact(device: str, count: int) -> Case:
         rows, number = without_waiting(logits, uniforms, samples)
         return rows[: int(number)]
 
-    # Logits and uniforms read, answers written and read, rows written (which are read the draws say).
-    nbytes = count * (4 + 4 + 1 + 1 + 8)
+    # Logits and uniforms read, answers written and read; how many rows are moved the draws say.
+    nbytes = count * (4 + 4 + 1 + 1)
     return Case(
         op="rejection_compact",
         variant="accept, then compact",

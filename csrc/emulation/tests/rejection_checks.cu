@@ -53,7 +53,8 @@ CheckResult check_accept() {
   return {"rejection_accept", wrong, 0};
 }
 
-CheckResult check_compact() {
+// The rows after the accepted ones: zeros, or what was there.
+CheckResult check_compact(bool clear) {
   const std::vector<int> rows = Numbers(12).integers(kCount, 1 << 20);
   std::vector<uint8_t> accept(kCount);
   for (int i = 0; i < kCount; ++i) accept[i] = rows[i] % 3 == 0;
@@ -70,18 +71,22 @@ CheckResult check_compact() {
   p.out = out, p.out_stride = 1;
   p.row.dims = 1, p.row.size[0] = 1, p.row.stride[0][0] = p.row.stride[1][0] = 1;
   p.accepted = accepted;
+  p.clear = clear;
   rejection_compact_fwd_cuda(p, workspace, nullptr);
   std::vector<int> exact;
   for (int i = 0; i < kCount; ++i) {
     if (accept[i]) exact.push_back(rows[i]);
   }
   const bool counted = accepted.read()[0] == static_cast<int64_t>(exact.size());
-  exact.resize(kCount);
-  return {"rejection_compact", differing(out.read(), exact) + !counted, 0};
+  exact.resize(kCount, clear ? 0 : -1);
+  return {clear ? "rejection_compact, cleared" : "rejection_compact",
+          differing(out.read(), exact) + !counted, 0};
 }
 
 }  // namespace
 
-std::vector<CheckResult> check_rejection() { return {check_accept(), check_compact()}; }
+std::vector<CheckResult> check_rejection() {
+  return {check_accept(), check_compact(true), check_compact(false)};
+}
 
 }  // namespace genfast::emulation_tests
