@@ -52,6 +52,20 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _C.set_isa(before)
 
 
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where CUDA kernels run: emulated, on tensors of the CPU, and on a GPU where one is."""
+    if request.param == "cuda":
+        yield "cuda"
+        return
+    from emulated import emulation  # needs what builds the module
+
+    with emulation() as module:
+        module.configure("random", 3)
+        yield "cpu"
+        module.configure("forward", 0)
+
+
 @pytest.fixture(autouse=True)
 def threads_restored() -> Iterator[None]:
     """A test that wants more threads sets them; they are put back."""

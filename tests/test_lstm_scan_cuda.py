@@ -43,17 +43,6 @@ every_dtype_and_choice = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "cuda":
-        yield "cuda"
-        return
-    with emulation() as module:
-        module.configure("random", 3)
-        yield "cpu"
-        module.configure("forward", 0)
-
-
 @pytest.fixture
 def emulated() -> Iterator[ModuleType]:
     with emulation() as module:

@@ -6,7 +6,6 @@ What holds of every op on CUDA is in device_suite.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -22,17 +21,6 @@ INF, NAN = math.inf, math.nan
 FP = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=short)
 # Several tiles of 2048, a ragged last one, and more tiles than the emulation has blocks.
 COUNT = 5 * 2048 + 77
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "cuda":
-        yield "cuda"
-        return
-    with emulation() as module:
-        module.configure("random", 3)
-        yield "cpu"
-        module.configure("forward", 0)
 
 
 def draws(dtype: torch.dtype, device: str, count: int = COUNT) -> tuple[torch.Tensor, torch.Tensor]:

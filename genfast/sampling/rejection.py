@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ from genfast.ops import rejection_accept, rejection_compact
 from genfast.sampling.calibration import LinearCalibration
 from genfast.sampling.histogram import StreamingPercentile
 from genfast.sampling.latents import Latents, normal_latents
+from genfast.sampling.modes import evaluating
 from genfast.sampling.processes import Ranks, alone
 from genfast.sampling.progress import Advance, progress_of
 from genfast.sampling.rejection_state import (
@@ -310,11 +311,7 @@ class DiscriminatorRejectionSampler:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Networks in evaluation mode, so that a sample does not depend on its batch; no gradients."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            for network in (self.generator, self.discriminator):
-                module = getattr(network, "__self__", network)  # of a bound method
-                if isinstance(module, nn.Module) and module.training:
-                    stack.callback(module.train)
-                    module.eval()
+        networks = (self.generator, self.discriminator)
+        modules = [getattr(network, "__self__", network) for network in networks]  # of a bound method
+        with torch.no_grad(), evaluating(*(m for m in modules if isinstance(m, nn.Module))):
             yield

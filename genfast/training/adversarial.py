@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genfast.data import Split
 from genfast.models.adversarial import AdversarialModel
 from genfast.models.adversarial.image_pool import ImagePool
+from genfast.sampling.modes import evaluating
 from genfast.training.batches import Part
 from genfast.training.checkpoint import part_of, prefixed
 from genfast.training.config import TrainConfig
@@ -221,11 +222,7 @@ def held_out(
             torch.manual_seed(seed + start)
             return Moments(len(images), model.held_out_loss(images, given).item())
 
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         parts: Iterable[Moments] = in_turn(range(0, len(split), batch_size), measure, processes)
         moments = Moments.merged(parts)
-    finally:
-        model.train(was_training)
     return moments if processes is None else processes.broadcast(moments)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genfast.data import ImageData, Split
+from genfast.sampling.modes import evaluating
 from genfast.training.distributed import Processes
 from genfast.training.estimates import Evaluation, Moments
 from genfast.training.model_images import to_model
@@ -62,12 +63,8 @@ def evaluate(
                 bar.update(moments.count)
                 yield moments
 
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         moments = Moments.merged(measured())
-    finally:
-        model.train(was_training)
     if processes is not None:
         moments = processes.broadcast(moments)
     return Evaluation.of(moments, dims(split), model.unit)

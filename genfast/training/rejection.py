@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genfast.models.adversarial import AdversarialModel
 from genfast.sampling import DiscriminatorRejectionSampler
+from genfast.sampling.modes import evaluating
 from genfast.training.images import from_unit, image_grid, save_png
 
 Choice = Literal["accepted", "extremes"]
@@ -80,9 +81,7 @@ def extremes(model: Any, keep: int, *, seed: int = 0, batch_size: int = 64) -> t
     >>> bool((model.logits(highest).min() > model.logits(lowest).max()).item())
     True
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         images, logits = None, torch.empty(0)
         total = 2 * keep * _PROPOSALS
         for start in range(0, total, batch_size):
@@ -94,7 +93,5 @@ def extremes(model: Any, keep: int, *, seed: int = 0, batch_size: int = 64) -> t
             if len(order) > 2 * keep:
                 order = torch.cat([order[:keep], order[-keep:]])
             images, logits = images[order], logits[order]
-    finally:
-        model.train(was_training)
     assert images is not None
     return images[:keep], images[-keep:].flip(0)

@@ -18,6 +18,7 @@ from genfast.models.adversarial.dcgan import ConvEncoder, ConvGenerator, check_c
 from genfast.models.adversarial.gan import PerceptronDiscriminator, PerceptronGenerator
 from genfast.models.adversarial.networks import Network
 from genfast.models.adversarial.noise import numbered_noise
+from genfast.sampling.modes import evaluating
 
 Encoder = Literal["deterministic", "gaussian"]
 
@@ -144,7 +145,7 @@ class AdversarialAutoencoder(AdversarialModel):
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] from the mean codes of x, in evaluation mode."""
-        with self._evaluating():
+        with evaluating(self):
             return self.decode(self.code_distribution(x)[0])
 
     def autoencoder_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -195,7 +196,7 @@ class AdversarialAutoencoder(AdversarialModel):
             raise ValueError(f"n={n} and start={start} must be at least 0")
         like = next(self.decoder.parameters())
         z = numbered_noise(n, self.latent_dim, "normal", seed=seed, start=start, like=like)
-        with self._evaluating():
+        with evaluating(self):
             return self.decode(z * self.prior_deviation)
 
 

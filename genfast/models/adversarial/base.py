@@ -5,8 +5,7 @@ Images are floats in [0, 1]; the networks see and give [-1, 1].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -79,15 +78,6 @@ class AdversarialModel(nn.Module):
     def held_out_loss(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """The leader's loss on images that it does not learn from."""
         return self.player_loss(self.LEADER, x, labels)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
 
     def _signed(self, x: Tensor) -> Tensor:
         """Images as the networks see them: checked, from [0, 1] to [-1, 1]."""

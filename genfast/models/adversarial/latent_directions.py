@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from genfast.models.adversarial.noise import Prior
 from genfast.models.adversarial.reconstructors import LeNetReconstructor, ResNetReconstructor
+from genfast.sampling.modes import evaluating
 
 #: Images (N, C, H, W) from z (N, latent_dim), and from labels (N,) int64 of a conditional one.
 Generator = Callable[..., Tensor]
@@ -122,13 +123,9 @@ class LatentDirections(nn.Module):
         given = (z,) if labels is None else (z, labels)
         if not isinstance(self.generator, nn.Module):
             return self.generator(*given)
-        was_training = self.generator.training
-        self.generator.eval()
         frozen = {name: weight.detach() for name, weight in self.generator.named_parameters()}
-        try:
+        with evaluating(self.generator):
             images: Tensor = functional_call(self.generator, frozen, given)
-        finally:
-            self.generator.train(was_training)
         return images
 
     def draw(self, n: int) -> tuple[Tensor, Tensor | None]:
@@ -151,15 +148,11 @@ class LatentDirections(nn.Module):
 
         Fixed random directions may reach nearly 1 as well: it does not show that any were discovered.
         """
-        was_training = self.training
-        self.eval()
-        try:
-            right = 0
+        right = 0
+        with evaluating(self):
             for _ in range(batches):
                 logits, _, index, _ = self._reconstructed(batch_size)
                 right += int((logits.argmax(1) == index).sum())
-        finally:
-            self.train(was_training)
         return right / (batches * batch_size)
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from genfast.models.adversarial.base import AdversarialModel
 from genfast.models.adversarial.noise import Prior as Prior
 from genfast.models.adversarial.noise import numbered_noise
 from genfast.models.checks import check_labels
+from genfast.sampling.modes import evaluating
 
 
 class NoiseGAN(AdversarialModel):
@@ -128,7 +129,7 @@ class NoiseGAN(AdversarialModel):
             raise ValueError(f"n={n} and start={start} must be at least 0")
         if isinstance(labels, int):
             labels = torch.full((n,), labels, device=self._place()[0])
-        with self._evaluating():
+        with evaluating(self):
             return (self.generate(self.latents(n, seed=seed, start=start), labels) + 1) / 2
 
     @torch.no_grad()

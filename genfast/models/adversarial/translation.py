@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genfast.models.adversarial.base import AdversarialModel
+from genfast.sampling.modes import evaluating
 
 
 class TranslationModel(AdversarialModel):
@@ -62,7 +63,7 @@ class TranslationModel(AdversarialModel):
         if tuple(given.shape) != wanted:
             raise ValueError(f"given must have shape {wanted}, got {tuple(given.shape)}")
         with ExitStack() as stack:
-            stack.enter_context(self._evaluating())
+            stack.enter_context(evaluating(self))
             if dropout:
                 cuda = [given.device] if given.device.type == "cuda" else []
                 stack.enter_context(torch.random.fork_rng(cuda))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +15,7 @@ from genfast.models.autoregressive.heads import CategoricalHead, Head, scale_lev
 from genfast.models.autoregressive.incremental import SamplerCache
 from genfast.models.checks import checked_images
 from genfast.sampling import Program
+from genfast.sampling.modes import evaluating
 
 
 class AutoregressiveModel(nn.Module):
@@ -221,22 +220,12 @@ class AutoregressiveModel(nn.Module):
                     inputs=self.pixel_inputs(labels, condition), progress=advance,
                 )  # fmt: skip
             else:
-                with self._evaluating():
+                with evaluating(self):
                     drawing.fill_naively(
                         x, known, self.output_head, partial(self._outputs_so_far, labels, condition),
                         seed=seed, start=start, temperature=temperature, advance=advance,
                     )  # fmt: skip
         return x
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """In evaluation mode, without dropout."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
 
     def _outputs_so_far(self, labels: Tensor | None, condition: Tensor | None, x: Tensor) -> Tensor:
         """`_outputs` of the first rows."""
