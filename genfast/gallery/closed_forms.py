@@ -44,7 +44,7 @@ def _divergences(folder: Path) -> Finding:
         lines.plot(_DISTANCES, parallel_js, ".", label="Jensen-Shannon divergence")
         lines.set(xlabel="distance of two parallel lines", ylabel="between their distributions")
         lines.legend(frameon=False)
-        image = digits.imshow(between, cmap="viridis")
+        image = digits.imshow(between.numpy(), cmap="viridis")
         digits.set(title="W1 between amounts of ink", xticks=range(10), yticks=range(10))
         digits.figure.colorbar(image, ax=digits, shrink=0.8, label="grey levels an image")
     return Finding(
