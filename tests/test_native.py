@@ -74,15 +74,16 @@ if KERNELS:  # an installed package has no object files to look into
         """No weak symbol, such as an inline function or template of a header.
 
         The linker keeps one copy of each, perhaps the AVX-512 one, and an older CPU would die of it. For
-        the same reason a kernel calls nothing outside but libc, libm, libgcc and OpenMP, which are not ours
-        to compile at some level, and what is compiled once, for the baseline.
+        the same reason a kernel calls nothing outside but libc, libm, libgcc and OpenMP, which are not
+        ours to compile at some level, and what is compiled once, for the baseline.
         """
         found = symbols(path)
         assert not [name for kind, name in found if kind in "WwVvu"]
         outside = {name for kind, name in found if kind == "U"}
         assert outside <= {
             "GOMP_parallel", "GOMP_barrier", "omp_get_num_threads", "omp_get_thread_num",
-            "exp", "exp2", "expm1", "ldexp", "log", "log2", "tanh", "expf", "logf", "tanhf", "nearbyintf",
+            "exp", "exp2", "expm1", "ldexp", "log", "log2", "tanh",
+            "expf", "logf", "tanhf", "nearbyintf",
             "memcpy", "memset", "calloc", "free", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail",
             "__popcountdi2",  # without an instruction for it
             *BUILT_ONCE,
