@@ -55,12 +55,10 @@ GENFAST_ARITHMETIC begin_component(Terms<A, kColors>& r) {
   }
   for (int64_t v = 0; v < r.vectors; ++v) {
     V own[kColors], value[kColors], mean[kColors];
-    [[maybe_unused]] V coefficient[kColors], coupling[kColors];
+    [[maybe_unused]] V coupling[kColors];
     for (int c = 0; c < kColors; ++c) own[c] = r.channel(3 * c + 1, v);
-    if constexpr (kColors == 3) {
-      for (int c = 0; c < kColors; ++c) coefficient[c] = r.channel(3 * c + 3, v);
-      tanh_of_three(coefficient, coupling);
-      for (int c = 0; c < kColors; ++c) r.coupling[c][v] = coupling[c];
+    for (int c = 0; kColors == 3 && c < kColors; ++c) {
+      r.coupling[c][v] = coupling[c] = tanh_of(r.channel(3 * c + 3, v));
     }
     r.values_of(v, value);
     move_means<kColors>(own, coupling, value, mean);

@@ -105,10 +105,7 @@ GENFAST_INLINE Decay<Vec> exponential_decay(Vec x) {
 GENFAST_INLINE Vec log_of(Vec x) { return log_normal(x); }
 
 // x P(x^2) / Q(x^2), to within 2e-8; beyond 9 it is 1.
-struct Ratio {
-  Vec numerator, denominator;
-};
-GENFAST_INLINE Ratio tanh_ratio(Vec x) {
+GENFAST_INLINE Vec tanh_of(Vec x) {
   x = at_most(at_least(x, -9.0f), 9.0f);
   const Vec square = x * x;
   Vec p = broadcast(1.3354456e-8f), q = broadcast(7.7764730e-7f);
@@ -116,21 +113,7 @@ GENFAST_INLINE Ratio tanh_ratio(Vec x) {
   p = p * square + 3.4955787e-3f, q = q * square + 2.5876945e-2f;
   p = p * square + 1.3381018e-1f, q = q * square + 4.6714333e-1f;
   p = p * square + 1.0f, q = q * square + 1.0f;
-  return {x * p, q};
-}
-GENFAST_INLINE Vec tanh_of(Vec x) {
-  const Ratio t = tanh_ratio(x);
-  return at_most(at_least(t.numerator / t.denominator, -1.0f), 1.0f);
-}
-// Of three, with one division.
-GENFAST_INLINE void tanh_of_three(const Vec* x, Vec* out) {
-  const Ratio t[3] = {tanh_ratio(x[0]), tanh_ratio(x[1]), tanh_ratio(x[2])};
-  const Vec first = t[0].denominator * t[1].denominator;
-  const Vec inverse = 1.0f / (first * t[2].denominator), rest = inverse * t[2].denominator;
-  out[0] = t[0].numerator * (rest * t[1].denominator);
-  out[1] = t[1].numerator * (rest * t[0].denominator);
-  out[2] = t[2].numerator * (inverse * first);
-  for (int c = 0; c < 3; ++c) out[c] = at_most(at_least(out[c], -1.0f), 1.0f);
+  return at_most(at_least(x * p / q, -1.0f), 1.0f);
 }
 GENFAST_INLINE Vec absolute(Vec x) { return abs(x); }
 
@@ -170,9 +153,6 @@ GENFAST_INLINE double exp_of(double x) { return exp(x); }
 GENFAST_INLINE double log_of(double x) { return log(x); }
 GENFAST_INLINE Decay<double> exponential_decay(double x) { return {exp(-x), -expm1(-x), power_of(-x)}; }
 GENFAST_INLINE double tanh_of(double x) { return tanh(x); }
-GENFAST_INLINE void tanh_of_three(const double* x, double* out) {
-  for (int c = 0; c < 3; ++c) out[c] = tanh(x[c]);
-}
 GENFAST_INLINE bool any_positive(double x) { return x > 0.0; }
 
 GENFAST_INLINE double load(const double* p) { return *p; }
