@@ -19,14 +19,14 @@ struct Backward {
   using V = VectorFor<A>;
   Operands<A> o;
   Gradients<A> gradients;
-  Evidence<A> evidence;        // (queries)
-  A *component_sums, *masses;  // (query splits, components, width), (..., components), if several
+  Evidence<A> evidence;             // (queries)
+  ComponentSums<A> component_sums;  // (query splits, components), if several
   Arena scratch;
   int64_t scratch_bytes = 0;
   bool wants_z, wants_components, wants_sums;
 
   Backward(const GaussianMixture& p, Arena& arena)
-      : o(p, arena, true), gradients{o, nullptr, nullptr, nullptr}, scratch{0} {
+      : o(p, arena, true), gradients{o, nullptr, nullptr, nullptr, nullptr}, scratch{0} {
     const Shape<A>& s = o.shape;
     const int64_t queries = s.padded_queries();
     wants_z = p.grad_z != nullptr;
@@ -35,10 +35,10 @@ struct Backward {
     evidence = {arena.take<A>(queries), arena.take<A>(queries), arena.take<A>(queries)};
     gradients.z_sums = arena.take<A>(wants_z ? s.component_splits * queries * s.width : 0);
     const int64_t partial = s.query_splits > 1 ? s.query_splits * s.blocks * kBlock<A> : 0;
-    component_sums = arena.take<A>(partial * s.width);
-    masses = arena.take<A>(partial);
+    component_sums = ComponentSums<A>::take(s, partial, arena);
     gradients.query_masses = arena.take<A>(s.component_splits * queries * kLanesOf<A>);
     gradients.log_var_sums = arena.take<double>(s.splits() * s.padded);
+    gradients.pair_masses = arena.take<double>(s.splits());
     Arena counting{0};
     Worker(*this, counting);
     scratch_bytes = static_cast<int64_t>(counting.at);
@@ -51,8 +51,7 @@ struct Backward {
     Components<A> components;
     A* rows;                    // (kBlock, width): centred means or, for own variances, mean * v and v
     A* posterior;               // (kQueriesAtOnce, kPitch), times the gradient
-    A* sums;                    // (kBlock, width): posteriors times rows of queries
-    A* mass;                    // (kBlock): sums of posteriors
+    ComponentSums<A> sums;      // (kBlock)
     A* row;                     // (padded)
     A* query_masses = nullptr;  // of this split
 
@@ -60,8 +59,7 @@ struct Backward {
       const int64_t width = f.o.shape.width;
       rows = f.o.p.own_variances ? arena.take<A>(kBlock<A> * width) : components.centred;
       posterior = arena.take<A>(kQueriesAtOnce * kPitch<A>);
-      sums = arena.take<A>(kBlock<A> * width);
-      mass = arena.take<A>(kBlock<A>);
+      sums = ComponentSums<A>::take(f.o.shape, kBlock<A>, arena);
       row = arena.take<A>(f.o.shape.padded);
     }
 
@@ -74,7 +72,9 @@ struct Backward {
       A* const z_sums = f.gradients.z_sums + slot * s.width;
       query_masses = f.gradients.query_masses + slot * kLanesOf<A>;
       double* const log_var_sums = f.gradients.log_var_sums + split * s.padded;
+      double& pair_mass = f.gradients.pair_masses[split];
       clear(log_var_sums, s.padded);
+      pair_mass = 0;
       const int64_t first = panels.begin * kTileRows, queries = panels.end * kTileRows - first;
       clear(query_masses + first * kLanesOf<A>, queries * kLanesOf<A>);
       if (f.wants_z) clear(z_sums + first * s.width, queries * s.width);
@@ -84,16 +84,19 @@ struct Backward {
           add({at, smaller(at + kPanelsAtOnce, panels.end)}, z_sums);
         }
         if (!f.wants_sums) continue;
-        by_query ? keep_sums(split, block)
-                 : f.gradients.finish_block(components, sums, mass, row, log_var_sums);
+        if (by_query) {
+          const int64_t at = (split * s.blocks + block) * kBlock<A>;
+          sums.copy_to(f.component_sums.from(s, at), s, kBlock<A>);
+        } else {
+          f.gradients.finish_block(components, sums, row, log_var_sums, &pair_mass);
+        }
       }
     }
 
     void begin_block(int64_t block) {
       components.pack(block);
       const int64_t padded = f.o.shape.padded, width = f.o.shape.width;
-      clear(sums, kBlock<A> * width);
-      clear(mass, kBlock<A>);
+      sums.clear_all(f.o.shape, kBlock<A>);
       if (!f.o.p.own_variances) return;
       const A unit = static_cast<A>(2 * kLn2);
       for (int64_t j = 0; j < kBlock<A>; ++j) {
@@ -118,7 +121,7 @@ struct Backward {
         dense[at] = pairs > kFewPairs<A>;
         any_dense |= dense[at];
         if (dense[at]) {
-          posteriors(tile, f.evidence, query, posterior + at * kTileRows * kPitch<A>, mass,
+          posteriors(tile, f.evidence, query, posterior + at * kTileRows * kPitch<A>, sums.tile_masses,
                      query_masses);
         } else if (pairs) {
           add_pairs(tile, counts, query, z_sums);
@@ -136,7 +139,7 @@ struct Backward {
       }
       for (int64_t j = 0; f.wants_components && j < kBlock<A>; j += kComponentRows) {
         multiply_rows<kComponentRows>(count * kTileRows, posterior + j, 1, kPitch<A>,
-                                      f.o.rows + first * width, width, sums + j * width);
+                                      f.o.rows + first * width, width, sums.tiles + j * width);
       }
     }
 
@@ -153,20 +156,23 @@ struct Backward {
         }
         for (uint64_t left = counts[i]; left; left &= left - 1) {
           const int j = __builtin_ctzll(left);
-          mass[j] += p[j];
-          query_masses[query * kLanesOf<A> + j % kLanesOf<A>] += p[j];
-          if (f.wants_z) add_scaled(width, p[j], rows + j * width, z_sums + query * width);
-          if (f.wants_components) {
-            add_scaled(width, p[j], f.o.rows + query * width, sums + j * width);
-          }
+          add_pair(p[j], j, f.o.rows + query * width, z_sums + query * width);
         }
       }
     }
 
-    void keep_sums(int64_t split, int64_t block) {
-      const int64_t width = f.o.shape.width, first = (split * f.o.shape.blocks + block) * kBlock<A>;
-      for (int64_t i = 0; i < kBlock<A> * width; ++i) f.component_sums[first * width + i] = sums[i];
-      for (int64_t j = 0; j < kBlock<A>; ++j) f.masses[first + j] = mass[j];
+    GENFAST_INLINE_MEMBER void add_pair(A p, int64_t j, const A* z, A* z_sum) {
+      const int64_t padded = f.o.shape.padded, own = f.o.p.own_variances ? padded : 0;
+      const A* const mean = components.centred + j * padded;
+      const A* const precision = rows + j * f.o.shape.width + own;  // of own variances
+      A* const sum = sums.pairs + 2 * j * padded;
+      sums.pair_masses[j] += p;
+      for (int64_t d = 0; d < padded; d += kLanesOf<A>) {
+        const V from_mean = load(z + d) - load(mean + d), part = p * from_mean;
+        store(sum + d, load(sum + d) + part);
+        store(sum + padded + d, load(sum + padded + d) + part * from_mean);
+        if (f.wants_z) store(z_sum + d, load(z_sum + d) - (own ? part * load(precision + d) : part));
+      }
     }
   };
 
@@ -210,23 +216,22 @@ struct Backward {
             level = counts ? kept[b] : -static_cast<A>(kLowest);
     evidence.level[b] = level;
     evidence.scale[b] = counts ? grad(b) / sum : 0;
-    evidence.threshold[b] = counts ? level + static_cast<A>(log2(sum)) + kNegligible<A> : level;
+    evidence.threshold[b] =
+        counts ? level + static_cast<A>(log2(sum)) + negligible<A>(o.p.components) : level;
   }
 
   void merge_query_splits() {
-    const int64_t width = o.shape.width, pitch = o.shape.blocks * kBlock<A>;
+    const Shape<A>& s = o.shape;
     Arena arena = scratch_of(0);
     Worker worker(*this, arena);
-    for (int64_t block = 0; block < o.shape.blocks; ++block) {
+    for (int64_t block = 0; block < s.blocks; ++block) {
       worker.components.pack(block);
-      const int64_t first = block * kBlock<A>;
-      A *const sums = component_sums + first * width, *const mass = masses + first;
-      for (int64_t split = 1; split < o.shape.query_splits; ++split) {
-        const A *const more = sums + split * pitch * width, *const more_mass = mass + split * pitch;
-        for (int64_t i = 0; i < kBlock<A> * width; ++i) sums[i] += more[i];
-        for (int64_t j = 0; j < kBlock<A>; ++j) mass[j] += more_mass[j];
+      const ComponentSums<A> sums = component_sums.from(s, block * kBlock<A>);
+      for (int64_t split = 1; split < s.query_splits; ++split) {
+        sums.add(component_sums.from(s, (split * s.blocks + block) * kBlock<A>), s, kBlock<A>);
       }
-      gradients.finish_block(worker.components, sums, mass, worker.row, gradients.log_var_sums);
+      gradients.finish_block(worker.components, sums, worker.row, gradients.log_var_sums,
+                             gradients.pair_masses);
     }
   }
 };

@@ -19,48 +19,99 @@ GENFAST_INLINE void write_values(int64_t dim, const Value& value, Arithmetic<T>*
   write_block(row, to, 1, dim);
 }
 
+// Sums over queries of what posteriors p give to components. Tiles that are multiplied as a whole give
+// p z and, for own variances, p z^2, from which the mean is subtracted in the end; pairs taken one by
+// one give p (z - mean) and p (z - mean)^2, which do not cancel where components are narrow.
+template <class A>
+struct ComponentSums {
+  A *tiles, *pairs;              // (components, width), (components, 2 padded)
+  A *tile_masses, *pair_masses;  // (components): sums of p
+
+  static ComponentSums take(const Shape<A>& s, int64_t components, Arena& arena) {
+    ComponentSums sums;
+    sums.tiles = arena.take<A>(components * s.width);
+    sums.pairs = arena.take<A>(components * 2 * s.padded);
+    sums.tile_masses = arena.take<A>(components);
+    sums.pair_masses = arena.take<A>(components);
+    return sums;
+  }
+  ComponentSums from(const Shape<A>& s, int64_t first) const {
+    return {tiles + first * s.width, pairs + first * 2 * s.padded, tile_masses + first,
+            pair_masses + first};
+  }
+  // Calls body(array, elements) for the arrays of so many components.
+  template <class Body>
+  void each(const Shape<A>& s, int64_t components, const Body& body) const {
+    body(&ComponentSums::tiles, components * s.width);
+    body(&ComponentSums::pairs, components * 2 * s.padded);
+    body(&ComponentSums::tile_masses, components);
+    body(&ComponentSums::pair_masses, components);
+  }
+  void clear_all(const Shape<A>& s, int64_t components) const {
+    each(s, components, [&](A* ComponentSums::* of, int64_t n) { clear(this->*of, n); });
+  }
+  void copy_to(const ComponentSums& to, const Shape<A>& s, int64_t components) const {
+    each(s, components, [&](A* ComponentSums::* of, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) (to.*of)[i] = (this->*of)[i];
+    });
+  }
+  void add(const ComponentSums& more, const Shape<A>& s, int64_t components) const {
+    each(s, components, [&](A* ComponentSums::* of, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) (this->*of)[i] += (more.*of)[i];
+    });
+  }
+};
+
 template <class A>
 struct Gradients {
   using V = VectorFor<A>;
   const Operands<A>& o;
-  A* z_sums;             // (component splits, queries, width): posteriors times rows of components
-  A* query_masses;       // (component splits, queries, lanes): sums of a query's posteriors
+  A* z_sums;             // (component splits, queries, width): what components give to queries
+  A* query_masses;       // (component splits, queries, lanes): posteriors of tiles, summed
   double* log_var_sums;  // (splits, padded), shared variance
+  double* pair_masses;   // (splits): posteriors of pairs, summed
 
   // Of a block of components, from the sums over queries, all of them. `row` is a buffer.
-  void finish_block(const Components<A>& c, const A* sums, const A* mass, A* row,
-                    double* squares) const {
+  void finish_block(const Components<A>& c, const ComponentSums<A>& sums, A* row, double* squares,
+                    double* pair_mass) const {
     GENFAST_DISPATCH_DTYPE(o.p.dtype, {
-      if constexpr (sizeof(Arithmetic<T>) == sizeof(A)) finish_rows<T>(c, sums, mass, row);
+      if constexpr (sizeof(Arithmetic<T>) == sizeof(A)) finish_rows<T>(c, sums, row);
     })
     if (!o.p.grad_log_var || o.p.own_variances) return;
+    const int64_t padded = o.shape.padded;
     for (int64_t j = 0; j < c.count; ++j) {
-      const A *const sum = sums + j * o.shape.width, *const mean = c.centred + j * o.shape.padded;
+      const A *const sum = sums.tiles + j * o.shape.width, *const mean = c.centred + j * padded;
+      const A* const of_pairs = sums.pairs + (2 * j + 1) * padded;
+      const double mass = sums.tile_masses[j];
       for (int64_t d = 0; d < o.shape.dim; ++d) {
-        squares[d] += static_cast<double>(mean[d]) * (mass[j] * mean[d] - 2 * sum[d]);
+        squares[d] += mean[d] * (mass * mean[d] - 2.0 * sum[d]) + of_pairs[d];
       }
+      *pair_mass += sums.pair_masses[j];
     }
   }
 
   template <class T>
-  void finish_rows(const Components<A>& c, const A* sums, const A* mass, A* row) const {
+  void finish_rows(const Components<A>& c, const ComponentSums<A>& sums, A* row) const {
     const GaussianMixture& p = o.p;
     const int64_t dim = o.shape.dim, padded = o.shape.padded;
     T* const grad_means = static_cast<T*>(p.grad_means);
     T* const grad_log_var = static_cast<T*>(p.grad_log_var);
     for (int64_t j = 0; j < c.count; ++j) {
-      const A *const sum = sums + j * o.shape.width, *const mean = c.centred + j * padded;
-      const A* const scales = c.scales + j * padded;
-      const A m = mass[j];
+      const A *const sum = sums.tiles + j * o.shape.width, *const mean = c.centred + j * padded;
+      const A *const of_pairs = sums.pairs + 2 * j * padded, *const scales = c.scales + j * padded;
+      const A m = sums.tile_masses[j], all = m + sums.pair_masses[j];
       const auto precision = [&](int64_t d) {
         const V scale = load(scales + d);
         return scale * scale * static_cast<A>(2 * kLn2);
       };
-      const auto of_mean = [&](int64_t d) { return load(sum + d) - m * load(mean + d); };
+      const auto of_mean = [&](int64_t d) {
+        return load(sum + d) - m * load(mean + d) + load(of_pairs + d);
+      };
       const auto of_log_var = [&](int64_t d) {
         const V x = load(mean + d);
-        const V squares = load(sum + padded + d) - 2 * x * load(sum + d) + m * x * x;
-        return (squares * precision(d) - m) * static_cast<A>(0.5);
+        const V of_tiles = load(sum + padded + d) - 2 * x * load(sum + d) + m * x * x;
+        const V squares = of_tiles + load(of_pairs + padded + d);
+        return (squares * precision(d) - all) * static_cast<A>(0.5);
       };
       T* const to = grad_means + (c.first + j) * dim;
       if (grad_means && p.own_variances) {
@@ -71,7 +122,7 @@ struct Gradients {
       if (grad_log_var && p.own_variances) {
         write_values(dim, of_log_var, row, grad_log_var + (c.first + j) * dim);
       }
-      if (p.grad_log_weights) narrow(m, static_cast<T*>(p.grad_log_weights) + c.first + j);
+      if (p.grad_log_weights) narrow(all, static_cast<T*>(p.grad_log_weights) + c.first + j);
     }
   }
 
@@ -96,8 +147,7 @@ struct Gradients {
         to);
   }
 
-  // The posteriors of a query add up to its gradient, but for rounding, of which sums that cancel each
-  // other must have the same.
+  // Sums that cancel each other must have the same rounding: this one, of posteriors as they were added.
   double query_mass(int64_t b) const {
     double mass = 0;
     for (int64_t split = 0; split < o.shape.component_splits; ++split) {
@@ -114,6 +164,7 @@ struct Gradients {
       squares[i % o.shape.padded] += log_var_sums[i];
     }
     double total = 0;
+    for (int64_t split = 0; split < o.shape.splits(); ++split) total += pair_masses[split];
     for (int64_t b = 0; b < o.p.queries; ++b) {
       const double mass = query_mass(b);
       const A* const z = o.rows + b * o.shape.width;

@@ -5,9 +5,13 @@
 namespace genfast::GENFAST_ISA {
 namespace {
 
-// log2 of the posterior probability below which a pair is left out.
+// log2 of the posterior probability below which a pair is left out: in fp32 2^-40, and so little that
+// all pairs left out of a query together have less than 2^-26, which is a quarter of a rounding.
 template <class A>
-constexpr A kNegligible = sizeof(A) == sizeof(double) ? -1000 : -40;
+GENFAST_INLINE A negligible(int64_t components) {
+  if constexpr (sizeof(A) == sizeof(double)) return -1000;
+  return static_cast<A>(-larger(40.0, 26 + log2(static_cast<double>(components))));
+}
 
 // to (rows, width) += a (rows, n) b (n, width) for kRows rows at a time; a's strides are `row` and
 // `step`.
@@ -91,12 +95,6 @@ static __attribute__((noinline)) void posteriors(const Tile<A>& tile, const Evid
     store(query_masses + (query + i) * kLanesOf<A>, of_query);
   }
   GENFAST_EACH_VECTOR(kTileVectors) store(mass + j * kLanesOf<A>, total[j]);
-}
-
-// to += scale * from
-template <class A>
-GENFAST_INLINE void add_scaled(int64_t width, A scale, const A* from, A* to) {
-  for (int64_t d = 0; d < width; d += kLanesOf<A>) store(to + d, load(to + d) + scale * load(from + d));
 }
 
 }  // namespace
