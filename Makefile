@@ -135,6 +135,7 @@ tsan: $(VENV)/.dev-installed
 	$(PYTEST) tests/test_teams.py
 	$(call sanitised,build/tsan,thread)
 	export LD_PRELOAD="$$(g++ -print-file-name=libtsan.so)" OMP_NUM_THREADS=1 \
+	  TSAN_OPTIONS=suppressions=$(abspath csrc/common/tests/tsan_suppressions.txt) \
 	  PYTHONPATH=$(abspath build/tsan/site); $(call sanitised_first,setarch -R) && \
 	setarch -R $(BIN)/pytest -q -p no:cacheprovider -m "not slow" -k "thread and not fork" $(NATIVE_TESTS)
 
