@@ -261,3 +261,24 @@ def test_nan_is_not_hidden(isa: str, dtype: torch.dtype) -> None:
     assert grads[1].isnan().all()
     z[4, 2], means[30, 1] = 0, math.nan
     assert ops.gaussian_mixture_log_prob(z, means, torch.zeros((), dtype=dtype)).isnan().all()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_gradients_of_narrow_components_do_not_cancel(own: bool) -> None:
+    """(z - mean)^2 from z^2, z mean and mean^2 would lose all digits but a few."""
+    torch.manual_seed(0)
+    means = 0.5 * torch.randn(2000, 40)
+    z = means[:64] + 0.05 * torch.randn(64, 40)
+    log_var = 2 * math.log(0.05) + (0.3 * torch.randn(2000, 40) if own else torch.zeros(40))
+    upstream = torch.randn(64)
+
+    def gradients(log_prob: Callable[..., Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+        inputs = [x.to(dtype).requires_grad_() for x in (z, means, log_var)]
+        return torch.autograd.grad(log_prob(*inputs), inputs, upstream.to(dtype))
+
+    exact = gradients(reference.gaussian_mixture_log_prob, torch.double)
+    eager = gradients(reference.gaussian_mixture_log_prob, torch.float)
+    for ours, theirs, right in zip(
+        gradients(ops.gaussian_mixture_log_prob, torch.float), eager, exact, strict=True
+    ):
+        assert (ours - right).abs().max() <= 2 * (theirs - right).abs().max()
