@@ -16,7 +16,7 @@ help:
 	@echo "make demo      train, sample, measure; pictures and a report in demo/"
 	@echo "make test      the test suite (make test-all adds the tests that take minutes)"
 	@echo "make bench     all benchmarks of this machine, into benchmarks/results/"
-	@echo "make report    tables of README and docs/ from benchmarks/results/"
+	@echo "make report    tables and plots of README and docs/ from benchmarks/results/"
 	@echo "make lint      linters and type checker      make format     formatters"
 	@echo "make sanitize  op tests on an ASan + UBSan build of the native code"
 	@echo "make emulated  builds the CUDA kernels for the CPU and tests the emulation itself"
@@ -51,7 +51,7 @@ test-all: $(VENV)/.dev-installed
 	$(PYTEST) --doctest-modules genfast
 
 bench: $(VENV)/.dev-installed
-	$(BIN)/genfast bench --json benchmarks/results/cpu.json --plot docs/benchmarks.png
+	$(BIN)/genfast bench --json benchmarks/results/cpu.json
 
 report: $(VENV)/.dev-installed
 	$(BIN)/python -m genfast.benchmarks.report

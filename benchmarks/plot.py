@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,15 @@ def speedup_plot(result: Row, path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     low, high = axes.get_xlim()
     ticks = [tick for tick in _TICKS if low <= tick <= high]
+    if len(ticks) > 10:  # too close to read: whole decades
+        ticks = [tick for tick in ticks if math.log10(tick) % 1 == 0]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("times faster (red: slower); black tick: the bound, orange tick: the goal")
+    # Of the figure, not of the axes, which are narrower than they where names are long.
+    figure.supxlabel("times faster (red: slower); black tick: the bound, orange tick: the goal", size=9)
     env = result["env"]
     place = env.get("gpu") or env["cpu"]
-    axes.set_title(
+    figure.suptitle(
         f"{place}, {env['threads']} threads, torch {env['torch']}, commit {env['commit']}, "
         f"{env['date']}\n{result['command']}",
         fontsize=8,

@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/, and the plots of GPUs, from benchmarks/results/*.json alone.
+"""Write the tables of README.md and docs/, and the plots, from benchmarks/results/*.json alone.
 
     python -m genfast.benchmarks.report [--check]
 
@@ -93,8 +93,12 @@ def pages(root: Path, results: Mapping[str, Row]) -> dict[Path, str]:
 
 
 def plots(root: Path, results: Mapping[str, Row]) -> dict[Path, Row]:
-    """The plots of GPUs, and what each is drawn from."""
-    return {root / _plot_of(name): result for name, result in results.items() if on_gpu(result)}
+    """The plots, and what each is drawn from: the rows that the README counts."""
+    return {
+        root / _plot_of(name): {**result, "rows": [row for row in result["rows"] if row["headline"]]}
+        for name, result in results.items()
+        if any(row["headline"] for row in result["rows"])
+    }
 
 
 def _plot_of(name: str) -> str:
@@ -175,11 +179,9 @@ def full_page(results: Mapping[str, Row]) -> str:
         "a loss.",
     ]
     for name, result in results.items():
-        parts += [f"## {_place(result)}", _caption(result)]
-        if on_gpu(result):
-            shown = Path(_plot_of(name)).name
-            parts.append(f"![times faster than the other sides, row by row]({shown})")
-        parts += [_full_table(result), *_footnotes(result)]
+        parts += [f"## {_place(result)}", _caption(result), _full_table(result), *_footnotes(result)]
+        if any(row["headline"] for row in result["rows"]):
+            parts.append(f"![times faster than the other sides]({Path(_plot_of(name)).name})")
     return "\n\n".join(parts) + "\n"
 
 
