@@ -129,7 +129,12 @@ def shared(tell: Callable[[Any], None], processes: Any, kind: str) -> None:
     ]
     # A part with fewer exemplars than neighbours asked for.
     few = cache.search(means[:2], 4, within=torch.tensor([0, 1, 500]))
-    tell([tensor.tolist() for tensor in (*found, few)])
+    # Each exemplar twice, a process each, of which one also has one far off: the first is found.
+    twins = ExemplarCache(502, 8, kind, CPU, group=dist.group.WORLD)
+    far = torch.full((1, 8), 9.0 if dist.get_rank() else -5.0)
+    twins.refresh(torch.cat([means[:250], far]), step=0)
+    first = twins.search(means[:250] + 0.05, 1)
+    tell([tensor.tolist() for tensor in (*found, few, first)])
 
 
 @pytest.mark.parametrize("kind", ["flat", "torch"])
@@ -147,6 +152,8 @@ def test_processes_that_share_the_exemplars_find_what_one_finds(kind: str) -> No
     assert told[0][1] == nearest(means[:40], means, 7, even).tolist()
     torch.testing.assert_close(torch.tensor(told[0][2]), means)
     assert [set(row) for row in told[0][3]] == [{0, 1, 500, -1}] * 2
+    anywhere = torch.ones(250, 250, dtype=torch.bool)
+    assert told[0][4] == nearest(means[:250] + 0.05, means[:250], 1, anywhere).tolist()
 
 
 def test_a_missing_faiss_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ class ExemplarCache:
         self.means.copy_(means)
         self.written.fill_(step)
         self.filled = True
-        self.index.build(self.means)
+        self.index.build(self.means, self._centre())
 
     def update(self, ids: Tensor, means: Tensor, step: int) -> None:
         """Replace the means of exemplars `ids` (n,), which may be any process's, by (n, D)."""
@@ -112,9 +112,20 @@ class ExemplarCache:
         same_parts = len(centres) == self.world
         self.index.build(
             self.means,
-            centres[self.rank] if same_parts else None,
+            centres[self.rank] if same_parts else self._centre(),
             tensors.get("centroids") if same_parts and self.world == 1 else None,
         )
+
+    def _centre(self) -> Tensor | None:
+        """Over several processes, the mean of all exemplars: what is centred alike is rounded alike.
+
+        So of two equal exemplars the first is the nearer one, whichever processes hold them.
+        """
+        if self.world == 1:
+            return None
+        total = self.means.sum(0)
+        dist.all_reduce(total, group=self.group)
+        return total / max(1, self.count)
 
     def _all(self, tensor: Tensor) -> list[Tensor]:
         """The tensors of all processes, of one shape."""
