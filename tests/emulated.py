@@ -96,3 +96,12 @@ def emulation() -> Iterator[ModuleType]:
             yield module
         finally:
             library._destroy()
+
+
+@contextmanager
+def shuffled_emulation() -> Iterator[ModuleType]:
+    """`emulation` whose threads run in a random order, which is put right again at the end."""
+    with emulation() as module:
+        module.configure("random", 3)
+        yield module
+        module.configure("forward", 0)

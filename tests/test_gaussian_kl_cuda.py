@@ -9,7 +9,7 @@ import pytest
 import torch
 from checks import assert_as_exact_as_torch, assert_close, forward_backward, in_fp64, normal_like
 from contract import short
-from emulated import SCHEDULES, emulation
+from emulated import SCHEDULES, shuffled_emulation
 from torch import Tensor
 
 from genfast import ops, reference
@@ -19,10 +19,8 @@ Tensors = list[Tensor]
 
 @pytest.fixture(autouse=True)
 def emulated() -> Iterator[ModuleType]:
-    with emulation() as module:
-        module.configure("random", 3)
+    with shuffled_emulation() as module:
         yield module
-        module.configure("forward", 0)
 
 
 def points(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from checks import largest
-from emulated import SCHEDULES, emulation
+from emulated import SCHEDULES, shuffled_emulation
 from torch import Tensor
 
 from genfast import reference
@@ -20,10 +20,8 @@ gradient_op = torch.ops.genfast.gaussian_mixture_log_prob_bwd.default
 
 @pytest.fixture(autouse=True)
 def emulated() -> Iterator[ModuleType]:
-    with emulation() as module:
-        module.configure("random", 3)
+    with shuffled_emulation() as module:
         yield module
-        module.configure("forward", 0)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -15,7 +15,7 @@ from checks import forward_backward
 from contract import short
 from device_calls import OURS, Call
 from device_suite import OpsOnDevice
-from emulated import SCHEDULES, emulation
+from emulated import SCHEDULES, shuffled_emulation
 from opspec import DIFFERENTIABLE
 from places import Emulated, own_kernels
 from specs.base import FLOATS
@@ -23,10 +23,8 @@ from specs.base import FLOATS
 
 @pytest.fixture(autouse=True)
 def emulated() -> Iterator[ModuleType]:
-    with emulation() as module:
-        module.configure("random", 3)
+    with shuffled_emulation() as module:
         yield module
-        module.configure("forward", 0)
 
 
 class TestEmulated(OpsOnDevice):

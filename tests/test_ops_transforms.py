@@ -171,7 +171,8 @@ def test_inductor(spec: OpSpec) -> None:
     try:
         got = forward_backward(compiled, tensors, case.keywords, wanted)
     except Exception as error:
-        if "CppCompileError" in str(error) and torch.__version__.startswith("2.11."):
+        cropped = spec.name in ("masked_conv2d", "gated_masked_conv2d")
+        if cropped and torch.__version__.startswith("2.11.") and "CppCompileError" in str(error):
             pytest.xfail("torch 2.11 writes C++ for the kernel's small crop that does not compile")
         raise
     assert_all_close(tuple(got), tuple(forward_backward(around, tensors, case.keywords, wanted)))

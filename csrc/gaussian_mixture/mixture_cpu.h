@@ -83,7 +83,8 @@ struct Shape {
     const int64_t others = by_query ? p.components : p.queries;
     const int64_t work = p.queries * p.components * (dim + 8) / kLeastWork;
     int64_t splits = smaller(smaller(kMostSplits, units), work);
-    const int64_t room = kPartialSums / (others * width + 1);
+    const int64_t row = by_query ? width + 2 * padded : width;  // of ComponentSums, of sums of queries
+    const int64_t room = kPartialSums / (others * row + 1);
     splits = smaller(splits, room < 8 ? 8 : room);
     (by_query ? query_splits : component_splits) = splits < 1 ? 1 : splits;
   }
